@@ -1,0 +1,40 @@
+"""The application as a table of contents. It holds no state: a store is asked for each answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.routing import Route
+
+from . import health, monitoring, scrape
+from .guard import Guard
+from .problems import HANDLERS
+
+if TYPE_CHECKING:
+    from ..storage import Store
+
+ROUTES = (
+    Route("/metrics", scrape.metrics),
+    Route("/health", health.health),
+    Route("/ready", health.ready),
+    Route("/monitoring/errors", monitoring.errors),
+    Route("/monitoring/errors/clear", monitoring.clear_errors, methods=["POST"]),
+    Route("/monitoring/performance", monitoring.performance),
+    Route("/monitoring/spans", monitoring.spans),
+    Route("/monitoring/traces/{trace_id}", monitoring.trace),
+    Route("/monitoring/accounting", monitoring.accounting),
+)
+
+
+def create_app(store: Store | None = None) -> Starlette:
+    """The exporter as an ASGI application, to serve alone or to mount under any path.
+
+    Args:
+        store: the store that answers. Without one, each request asks the store most recently
+            opened in this process; where there is none, `open_store()` opens one.
+    """
+    app = Starlette(routes=ROUTES, middleware=[Middleware(Guard)], exception_handlers=HANDLERS)
+    app.state.store = store
+    return app

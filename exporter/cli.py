@@ -1,0 +1,76 @@
+"""The command `tracekeep`: serve a data directory, run the demo. Needs the extra `serve`."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..storage import TracekeepError
+from .serve import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_DataDir = Annotated[
+    str | None, typer.Option(help="Data directory; by default $TRACEKEEP_DATA_DIR or ./tracekeep-data.")
+]
+_Host = Annotated[str, typer.Option(help="Address to listen on.")]
+_Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")]
+
+
+def create_command(run_demo: Callable[..., int]) -> typer.Typer:
+    """The command. The demo is given, as it uses rooms that this one must not import."""
+    command = typer.Typer(
+        help="Durable observability for Python services, with nothing else to run.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    command.callback(invoke_without_command=True)(_root)
+    command.command("serve")(_serve)
+    command.command("demo")(_demo_with(run_demo))
+    return command
+
+
+def _root(
+    context: typer.Context,
+    *,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if show_version:
+        typer.echo(f"tracekeep {version('tracekeep')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _serve(data_dir: _DataDir = None, host: _Host = "127.0.0.1", port: _Port = 9464) -> None:
+    """Serve a data directory: /metrics, /monitoring, /health.
+
+    Takes the writer's work over from the applications that record into the directory.
+    """
+    _told(lambda: serve(data_dir, host, port))
+
+
+def _demo_with(run_demo: Callable[..., int]) -> Callable[..., None]:
+    def demo(
+        host: _Host = "127.0.0.1",
+        port: _Port = 8000,
+        data_dir: Annotated[str, typer.Option(help="Data directory.")] = "tracekeep-demo-data",
+        workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 2,
+        rate: Annotated[float, typer.Option(min=0, max=10_000, help="Requests a second; 0 for none.")] = 50.0,
+    ) -> None:
+        """Run a small shop with tracekeep embedded, under load that it makes itself."""
+        _told(lambda: run_demo(host=host, port=port, data_dir=data_dir, workers=workers, rate=rate))
+
+    return demo
+
+
+def _told(action: Callable[[], int]) -> None:
+    """Run an action for its exit code; what the user can mend is told in a line, with code 2."""
+    try:
+        code = action()
+    except TracekeepError as error:
+        typer.echo(f"tracekeep: {error}", err=True)
+        code = 2
+    raise typer.Exit(code)

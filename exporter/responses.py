@@ -1,0 +1,272 @@
+"""The documents that `/monitoring` answers with, built from the store's views.
+
+Times are RFC 3339 in UTC with nanoseconds, durations milliseconds, ids lower-case hex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+from starlette.responses import Response
+
+if TYPE_CHECKING:
+    from ..storage.views import (
+        Accounting,
+        ErrorStats,
+        ErrorView,
+        OperationSummary,
+        Page,
+        SpanView,
+    )
+
+_MINUTE_NS = 60e9
+_DURATIONS = ("avg", "min", "max", "p50", "p95", "p99")
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Json(Response):
+    """A document as JSON. Never cached: the next one may differ."""
+
+    media_type = "application/json"
+
+    def __init__(self, document: msgspec.Struct, status_code: int = 200) -> None:
+        super().__init__(document, status_code, {"Cache-Control": "no-store"})
+
+    def render(self, content: Any) -> bytes:
+        """The document's bytes."""
+        return msgspec.json.encode(content, enc_hook=_plain)
+
+
+def _plain(value: Any) -> Any:
+    """What msgspec doesn't know: mappings of other kinds; the rest as text, never an error."""
+    return dict(value) if isinstance(value, Mapping) else str(value)
+
+
+def rfc3339(time_ns: int) -> str:
+    """A time with all nine digits, so that it can be given back as `since` or `until`."""
+    seconds, fraction = divmod(time_ns, 10**9)
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+
+
+def ms(duration_ns: float) -> float:
+    """Nanoseconds as milliseconds."""
+    return duration_ns / 1e6
+
+
+def _like(cls: type[S], view: object, **changed: Any) -> S:
+    """A document with the view's fields of the same names, and those that are changed."""
+    same = {name: getattr(view, name) for name in cls.__struct_fields__ if name not in changed}
+    return cls(**same, **changed)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened during a span."""
+
+    time: str
+    name: str
+    attributes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, event: Mapping[str, Any]) -> Event:
+        """From the store's view."""
+        return cls(rfc3339(event["time_ns"]), event["name"], event.get("attributes") or {})
+
+
+class Span(msgspec.Struct, frozen=True):
+    """One retained span. `kind` and `status` in lower case, as the filters take them."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    service: str
+    name: str
+    kind: str
+    start: str
+    end: str
+    duration_ms: float
+    status: str
+    status_message: str | None
+    attributes: Mapping[str, Any]
+    events: Sequence[Event]
+    links: Sequence[Mapping[str, Any]]
+    resource: Mapping[str, Any]
+    scope: Mapping[str, Any]
+    trace_state: str | None
+    parent_is_remote: bool
+    dropped: Mapping[str, int]
+
+    @classmethod
+    def of(cls, span: SpanView) -> Span:
+        """From the store's view."""
+        return _like(
+            cls,
+            span,
+            start=rfc3339(span.start_ns),
+            end=rfc3339(span.start_ns + span.duration_ns),
+            duration_ms=ms(span.duration_ns),
+            events=[Event.of(event) for event in span.events],
+        )
+
+
+class Spans(msgspec.Struct, frozen=True):
+    """A page of spans, newest first. `next` is the cursor of the page after it."""
+
+    spans: Sequence[Span]
+    next: str | None
+    degraded: bool
+
+    @classmethod
+    def of(cls, page: Page[SpanView]) -> Spans:
+        """From the store's view."""
+        return cls([Span.of(span) for span in page.items], page.cursor, page.degraded)
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """All retained spans of a trace by start time; `duration_ms` from the first start to the last end."""
+
+    trace_id: str
+    span_count: int
+    duration_ms: float
+    spans: Sequence[Span]
+
+    @classmethod
+    def of(cls, trace_id: str, spans: Sequence[SpanView]) -> Trace:
+        """From the store's view; at least one span."""
+        start = min(span.start_ns for span in spans)
+        end = max(span.start_ns + span.duration_ns for span in spans)
+        return cls(trace_id, len(spans), ms(end - start), [Span.of(span) for span in spans])
+
+
+class Error(msgspec.Struct, frozen=True):
+    """One retained error. `severity` is `operational` (expected, answered) or `critical`."""
+
+    id: str
+    time: str
+    service: str
+    type: str
+    message: str
+    stacktrace: str | None
+    operational: bool
+    severity: str
+    trace_id: str
+    span_id: str
+    operation: str
+    attributes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, error: ErrorView) -> Error:
+        """From the store's view."""
+        severity = "operational" if error.operational else "critical"
+        return _like(cls, error, time=rfc3339(error.time_ns), severity=severity)
+
+
+class Stats(msgspec.Struct, frozen=True):
+    """Counts of all retained errors that are not cleared, whatever the page's filters."""
+
+    total: int
+    last_hour: int
+    last_24_hours: int
+    operational: int
+    critical: int
+
+
+class Errors(msgspec.Struct, frozen=True):
+    """A page of errors, newest first. `next` is the cursor of the page after it."""
+
+    errors: Sequence[Error]
+    stats: Stats
+    next: str | None
+    degraded: bool
+
+    @classmethod
+    def of(cls, page: Page[ErrorView], stats: ErrorStats) -> Errors:
+        """From the store's views."""
+        errors = [Error.of(error) for error in page.items]
+        return cls(errors, _like(Stats, stats), page.cursor, page.degraded)
+
+
+class Cleared(msgspec.Struct, frozen=True):
+    """What became of a request to clear the errors; `cleared` is null until it is applied."""
+
+    id: str
+    cleared: int | None
+
+
+class Window(msgspec.Struct, frozen=True):
+    """The time that a summary is of."""
+
+    since: str
+    until: str
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """Performance of one operation over the window. `error_rate` is from 0 to 1."""
+
+    service: str
+    name: str
+    kind: str
+    count: int
+    error_count: int
+    error_rate: float
+    avg_ms: float
+    min_ms: float
+    max_ms: float
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+    slow_count: int
+    requests_per_minute: float
+    last_request: str
+
+    @classmethod
+    def of(cls, found: OperationSummary, window_ns: int) -> Operation:
+        """From the store's view."""
+        durations = {f"{each}_ms": ms(getattr(found, f"{each}_ns")) for each in _DURATIONS}
+        return _like(
+            cls,
+            found,
+            error_rate=found.error_count / found.count if found.count else 0.0,
+            requests_per_minute=found.count * _MINUTE_NS / window_ns,
+            last_request=rfc3339(found.last_ns),
+            **durations,
+        )
+
+
+class Performance(msgspec.Struct, frozen=True):
+    """Operations, busiest first, and the newest requests that were slow."""
+
+    window: Window
+    operations: Sequence[Operation]
+    slow_requests: Sequence[Span]
+
+    @classmethod
+    def of(
+        cls, since_ns: int, until_ns: int, found: Sequence[OperationSummary], slow: Sequence[SpanView]
+    ) -> Performance:
+        """From the store's views."""
+        return cls(
+            Window(rfc3339(since_ns), rfc3339(until_ns)),
+            [Operation.of(each, until_ns - since_ns) for each in found],
+            [Span.of(span) for span in slow],
+        )
+
+
+class Account(msgspec.Struct, frozen=True):
+    """`balanced` says that accepted = stored + pending + all dropped."""
+
+    accepted: int
+    stored: int
+    pending: int
+    dropped: Mapping[str, int]
+    truncated: int
+    balanced: bool
+
+    @classmethod
+    def of(cls, found: Accounting) -> Account:
+        """From the store's view."""
+        return _like(cls, found)

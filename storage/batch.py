@@ -1,0 +1,226 @@
+"""One batch: from gathered records to what each database still lacks of them.
+
+Each database skips what its own mark says it has. They differ only after a crash between the two
+commits, or after one of them was lost: then a record may be new to the one and not to the other.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import sleep
+
+import msgspec
+
+from .aggregates import Aggregates, Change, dropped
+from .families import EXCEPTIONS, exception_labels
+from .gather import Part, Record
+from .intake import Dictionary, Intake, decode_command
+from .journal import DROP_REASONS, JournalState
+from .partitions import History
+from .reader import Position
+from .records import Command, FrameType
+
+LOST_REASONS = ("undecodable", "lost_in_memory", "journal_damaged")
+"""Why the writer counts a record as dropped that its process had accepted."""
+ALL_REASONS = (*DROP_REASONS, *LOST_REASONS)
+
+_SLICE = 256  # records between two offers of the interpreter to the app's threads
+
+
+class Counted(msgspec.Struct, array_like=True):
+    """What of a journal's own counters is in the accounting already."""
+
+    dropped: dict[str, int] = {}
+    truncated: int = 0
+    unexplained: int = 0
+    """Sequence numbers that never came and that nobody has accounted for yet."""
+    finished: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything that one commit of each database takes."""
+
+    parts: list[Part]
+    dictionary: Dictionary
+    intake: Intake
+    change: Change
+    before: dict[str, Position] = field(default_factory=dict)
+    marks: dict[str, Position] = field(default_factory=dict)
+    commands: list[Command] = field(default_factory=list)
+    results: dict[str, int] = field(default_factory=dict)
+
+    def run(self, command: Command, history: History) -> None:
+        """Carry out a state change; its result is committed with the marks. Running it again changes nothing."""
+        if command.name != "clear_errors" or command.id in self.results:
+            return
+        self.results[command.id] = cleared = history.clear_errors(command.time)
+        result = msgspec.json.encode({"cleared": cleared}).decode()
+        self.change.commands.append((command.id, command.time, result))
+        self.change.cleared = max(command.time, self.change.cleared or 0)
+
+
+class Databases:
+    """Both databases, opened for writing, and what they have of each journal."""
+
+    def __init__(self, aggregates: Aggregates, history: History) -> None:
+        self.aggregates = aggregates
+        self.history = history
+
+    def start_of(self, journal: str) -> Position:
+        """Where a reader begins: behind what both have."""
+        return min(
+            self.aggregates.marks.get(journal, Position()),
+            self.history.marks.get(journal, Position()),
+            key=lambda position: (position.sequence, position.segment, position.offset),
+        )
+
+    def common_marks(self) -> dict[str, Position]:
+        """Up to where both have each journal."""
+        return {name: self.start_of(name) for name in self.aggregates.marks}
+
+    def orphaned_marks(self, root: Path) -> list[str]:
+        """Journals that have marks but no directory any more."""
+        try:
+            present = set(os.listdir(root))
+        except OSError:
+            return []  # not knowing is no reason to forget
+        return [name for name in {*self.aggregates.marks, *self.history.marks} if name not in present]
+
+    def close(self) -> None:
+        """Close both."""
+        self.aggregates.close()
+        self.history.close()
+
+
+def build(parts: list[Part], history: History, aggregates: Aggregates) -> Batch:
+    """Work out what the databases lack.
+
+    Raises:
+        sqlite3.Error: a rollup that the batch adds to can't be read.
+    """
+    batch = Batch(parts, history.dictionary, Intake(), aggregates.begin())
+    replayed, refilled, scratch = Intake(), Intake(), Dictionary()
+    for part in parts:
+        name, origins = part.reader.name, part.reader.origins
+        has_rows = history.marks.get(name, Position()).sequence
+        has_fold = aggregates.marks.get(name, Position()).sequence
+        _account(batch, part, has_fold, aggregates)
+        for both, rows_only, fold_only in _slices(part.records, has_rows, has_fold):
+            history.dictionary.take_spans(_spans(both), origins, batch.intake)
+            history.dictionary.take_spans(_spans(rows_only), origins, refilled)
+            scratch.take_spans(_spans(fold_only), origins, replayed)
+            batch.commands += _commands(both + fold_only)
+        batch.before.setdefault(name, part.before)
+        batch.marks[name] = part.after
+    for intake in (batch.intake, replayed):
+        aggregates.fold(batch.change, intake.folds)
+        for (service, type_), count in intake.exceptions.items():
+            aggregates.count(batch.change, EXCEPTIONS, exception_labels(service, type_), count)
+        _undecodable(batch.change, intake.undecodable)
+    for intake in (batch.intake, refilled, replayed):
+        intake.forget_folds()
+    _join(batch.intake, refilled)
+    batch.change.marks = batch.marks
+    return batch
+
+
+def _slices(
+    records: list[Record], has_rows: int, has_fold: int
+) -> Iterator[tuple[list[Record], list[Record], list[Record]]]:
+    """Records new to both databases, to the history only, to the aggregates only."""
+    low, high = min(has_rows, has_fold), max(has_rows, has_fold)
+    for start in range(0, len(records), _SLICE):
+        piece = records[start : start + _SLICE]
+        if piece[0][1] > high:
+            yield piece, [], []
+        else:
+            behind = [record for record in piece if low < record[1] <= high]
+            rows_only, fold_only = ([], behind) if has_rows > has_fold else (behind, [])
+            yield [record for record in piece if record[1] > high], rows_only, fold_only
+        sleep(0)
+
+
+def _spans(records: list[Record]) -> list[bytes]:
+    return [payload for type_, _sequence, payload in records if type_ == FrameType.SPAN]
+
+
+def _commands(records: list[Record]) -> Iterator[Command]:
+    for type_, _sequence, payload in records:
+        if type_ == FrameType.COMMAND:
+            try:
+                yield decode_command(payload)
+            except msgspec.MsgspecError:
+                continue
+
+
+def _join(into: Intake, other: Intake) -> None:
+    for name in ("origins", "operations", "sets", "spans", "errors", "changed_errors"):
+        getattr(into, name)[:0] = getattr(other, name)
+    into.min_start, into.max_end = min(into.min_start, other.min_start), max(into.max_end, other.max_end)
+
+
+# --- accounting ---------------------------------------------------------------------------------------------------
+
+
+def _account(batch: Batch, part: Part, has_fold: int, aggregates: Aggregates) -> None:
+    """Sequence numbers that came are stored; those that did not are explained by the process's own counters."""
+    name = part.reader.name
+    new = sum(1 for record in part.records if record[1] > has_fold)
+    advance = max(0, part.after.sequence - has_fold)
+    counted = _counted(batch.change, name, aggregates)
+    counted.unexplained += advance - new
+    _add(batch.change, "accepted", advance)
+    _add(batch.change, "stored", new)
+    _explain(batch.change, counted, part.reader.state())
+    batch.change.counted[name] = msgspec.msgpack.encode(counted)
+
+
+def finish(change: Change, name: str, position: Position, state: JournalState, aggregates: Aggregates) -> None:
+    """The last word about a dead process's journal: what it accepted and nobody will ever read."""
+    counted = _counted(change, name, aggregates)
+    if counted.finished:
+        return
+    tail = max(0, state.accepted - position.sequence)
+    _add(change, "accepted", tail)
+    counted.unexplained += tail
+    _explain(change, counted, state)
+    in_memory = min(counted.unexplained, state.in_memory)
+    _add(change, "dropped:lost_in_memory", in_memory)
+    _add(change, "dropped:journal_damaged", counted.unexplained - in_memory)
+    counted.unexplained, counted.finished = 0, True
+    change.counted[name] = msgspec.msgpack.encode(counted)
+
+
+def _counted(change: Change, name: str, aggregates: Aggregates) -> Counted:
+    blob = change.counted.get(name) or aggregates.counted.get(name)
+    return msgspec.msgpack.decode(blob, type=Counted) if blob else Counted()
+
+
+def _explain(change: Change, counted: Counted, state: JournalState) -> None:
+    for reason, total in state.dropped.items():
+        explained = max(0, min(total - counted.dropped.get(reason, 0), counted.unexplained))
+        if explained:
+            counted.dropped[reason] = counted.dropped.get(reason, 0) + explained
+            counted.unexplained -= explained
+            _add(change, f"dropped:{reason}", explained)
+    _add(change, "truncated", max(0, state.truncated - counted.truncated))
+    counted.truncated = max(counted.truncated, state.truncated)
+
+
+def _undecodable(change: Change, count: int) -> None:
+    _add(change, "dropped:undecodable", count)
+    _add(change, "stored", -count)
+
+
+def _add(change: Change, name: str, amount: int) -> None:
+    if amount:
+        change.accounting[name] = change.accounting.get(name, 0) + amount
+
+
+def drops(accounting: Mapping[str, int]) -> dict[str, int]:
+    """Drops by reason, every reason listed."""
+    return {**dict.fromkeys(ALL_REASONS, 0), **dropped(accounting)}

@@ -1,0 +1,253 @@
+"""SQLite mechanics: opening, pragmas, transactions, durability. No meaning: it knows no table.
+
+Only the writer opens a database for writing. SQLite before 3.51.3 (3.50.7, 3.44.6) can corrupt a WAL
+database when two connections write or checkpoint at the same instant; with one writer none do.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, MetaData, create_engine
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from .errors import ForeignFileError, QueryTimeout
+from .schema import APPLICATION_ID
+
+BUSY_MS = 200
+"""How long the writer waits for a lock before it says so and lets the journal take over."""
+
+_WRITER_PRAGMAS = (
+    "journal_mode=WAL",  # readers never wait for the writer, nor it for them
+    "synchronous=NORMAL",  # the journal is the durable copy until a checkpoint has synced
+    "wal_autocheckpoint=0",  # checkpoints are made between batches, not inside one
+    f"busy_timeout={BUSY_MS}",
+    "cache_size=-16000",  # KiB; holds the hot bucket of each index
+    "temp_store=MEMORY",
+    "mmap_size=0",  # an I/O error through a mapping would be a SIGBUS
+    "journal_size_limit=4194304",  # a WAL that once grew long is cut back at the next reset
+)
+
+NARROW = "The query passed its deadline: ask for a shorter window, or filter by service and name."
+
+_PROGRESS_STEPS = 2000  # virtual machine steps between two looks at the deadline: about 20 µs
+
+
+def open_writer(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> sqlite3.Connection:
+    """The writing connection, schema made or migrated.
+
+    Raises:
+        ForeignFileError: the file is another application's or a newer tracekeep's; it has not been touched.
+        sqlite3.DatabaseError: locked, full, or corrupt.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists() and path.stat().st_size:
+        _refuse_foreign(path, len(migrations) + 1)
+    else:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+        for pragma in _WRITER_PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+        if _migrate(connection, metadata, migrations):
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file itself says at once whose it is
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _refuse_foreign(path: Path, newest: int) -> None:
+    """Look at the header before SQLite does: recovery of a stranger's WAL would already write."""
+    header = read_header(path)
+    if header is None:
+        raise sqlite3.DatabaseError("file is not a database")
+    application_id, version = header
+    if application_id == 0 and version == 0 and _is_empty(path):
+        return
+    if application_id != APPLICATION_ID:
+        raise ForeignFileError(
+            str(path), f"belongs to another application (application id {application_id:#x})", "Choose another data directory."
+        )
+    if version > newest:
+        raise ForeignFileError(
+            str(path),
+            f"has schema version {version}, newer than this tracekeep's {newest}",
+            "Upgrade tracekeep, or choose another data directory.",
+        )
+
+
+def read_header(path: Path) -> tuple[int, int] | None:
+    """(application id, user version) from the first page; None where it is no SQLite file."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError:
+        return None
+    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:  # noqa: PLR2004  # the header's size
+        return None
+    return int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
+
+
+def _is_empty(path: Path) -> bool:
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    try:
+        return not connection.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()
+    finally:
+        connection.close()
+
+
+def _migrate(connection: sqlite3.Connection, metadata: MetaData, migrations: tuple[str, ...]) -> bool:
+    """Make or bring up the schema in one transaction; whether there was anything to do."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    newest = len(migrations) + 1
+    if version == newest:
+        return False
+    with transaction(connection):
+        if version == 0:
+            for statement in create_statements(metadata):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        for script in migrations[version - 1 :] if version else ():
+            for statement in script.split(";\n"):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={newest}")
+    return True
+
+
+def create_statements(metadata: MetaData) -> list[str]:
+    """DDL of all tables and indexes, for SQLite."""
+    from sqlalchemy.dialects import sqlite  # noqa: PLC0415  # only the writer needs it
+
+    dialect = sqlite.dialect()
+    statements = []
+    for table in metadata.sorted_tables:
+        statements.append(str(CreateTable(table).compile(dialect=dialect)))
+        statements += [
+            str(CreateIndex(index).compile(dialect=dialect)) for index in sorted(table.indexes, key=lambda i: str(i.name))
+        ]
+    return statements
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+    """A writing transaction: committed at the end, rolled back on any error.
+
+    IMMEDIATE, because a read that becomes a write fails at once on a busy database whatever its timeout.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield connection
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def make_durable(connection: sqlite3.Connection, path: Path) -> None:
+    """Checkpoint what can be, and see to it that all that is committed survives the loss of power.
+
+    Raises:
+        sqlite3.Error, OSError: it could not be.
+    """
+    _busy, logged, done = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if logged != done:  # a reader holds the rest back: the log itself must be safe then
+        descriptor = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode, to notice that a file was deleted or replaced."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def is_corruption(error: BaseException) -> bool:
+    """Whether the error says that the file's content is broken, not that it is busy or that the disk is full."""
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        return isinstance(error, sqlite3.DatabaseError) and "not a database" in str(error)
+    return code & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a broken database and its log to `.corrupt-<time>`, so that nothing of it is lost."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    target = path.with_name(f"{path.name}.corrupt-{stamp}")
+    while target.exists():
+        target = target.with_name(target.name + "x")
+    for suffix in ("", "-wal", "-shm"):
+        source = Path(f"{path}{suffix}")
+        if source.exists():
+            source.rename(f"{target}{suffix}")
+    return target
+
+
+def abandon(connection: sqlite3.Connection) -> None:
+    """Close a connection whose file is gone or broken: what it complains about is known already."""
+    with suppress(sqlite3.Error):
+        connection.close()
+
+
+def remove_logs(path: Path) -> None:
+    """Remove the logs of a database that is gone: SQLite would replay them into the new one."""
+    if not path.exists():
+        for suffix in ("-wal", "-shm"):
+            Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+# --- readers ------------------------------------------------------------------------------------------------------
+
+
+def open_reader(path: Path) -> Engine:
+    """A pool of read-only connections to one file."""
+    return create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: _connect_reader(path),
+        poolclass=QueuePool,
+        pool_size=2,
+        max_overflow=6,
+        pool_timeout=5,
+    )
+
+
+def _connect_reader(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA busy_timeout=500")
+    connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA cache_size=-4000")
+    return connection
+
+
+@contextmanager
+def deadline(connection: Any, until: float) -> Iterator[None]:
+    """Stop the statements of a SQLAlchemy connection at a monotonic time.
+
+    Raises:
+        QueryTimeout: it passed.
+    """
+    raw = connection.connection.driver_connection
+    raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
+    try:
+        yield
+    except Exception as error:
+        if "interrupted" in str(error):
+            raise QueryTimeout(NARROW) from error
+        raise
+    finally:
+        raw.set_progress_handler(None, 0)

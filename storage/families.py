@@ -1,0 +1,117 @@
+"""The metrics that the store keeps: names, help, buckets and labels, after ARCHITECTURE.md section 7.
+
+Default names are those that Grafana's own pages query (Tempo's metrics generator), in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .records import SpanKind, StatusCode
+
+Labels = tuple[tuple[str, str], ...]
+"""(name, value) pairs in exposition order; values are bounded."""
+
+MAX_LABEL = 256
+"""Characters of a label value; the rest is cut and an ellipsis put."""
+
+OVERFLOW: Labels = (("otel_metric_overflow", "true"),)
+"""Labels of the series that takes the remainder past the limit (OpenTelemetry metrics SDK, "overflow attribute")."""
+
+
+@dataclass(frozen=True, slots=True)
+class FamilySpec:
+    """A metric: `bounds` in seconds for a histogram, none for a counter."""
+
+    name: str
+    help: str
+    bounds: tuple[float, ...] = ()
+    unit: str = ""
+
+    @property
+    def type(self) -> str:
+        """As Prometheus calls it."""
+        return "histogram" if self.bounds else "counter"
+
+
+SPAN_CALLS = FamilySpec("traces_spanmetrics_calls", "Spans finished, by service, name, kind and status.")
+SPAN_LATENCY = FamilySpec(
+    "traces_spanmetrics_latency",
+    "Duration of spans in seconds.",
+    bounds=tuple(0.002 * 2**i for i in range(14)),  # Tempo's ExponentialBuckets(0.002, 2, 14)
+)
+HTTP_DURATION = FamilySpec(
+    "http_server_request_duration_seconds",
+    "Duration of HTTP server requests.",
+    bounds=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10),  # HTTP semantic conventions
+    unit="seconds",
+)
+EXCEPTIONS = FamilySpec("exceptions", "Exceptions recorded, each once, by service and type.")
+ACCEPTED = FamilySpec("tracekeep_records_accepted", "Records accepted from the processes of this data directory.")
+STORED = FamilySpec("tracekeep_records_stored", "Records stored.")
+DROPPED = FamilySpec("tracekeep_records_dropped", "Records dropped, by reason.")
+TRUNCATED = FamilySpec("tracekeep_values_truncated", "Attribute values cut or replaced before they were recorded.")
+OVERFLOWED = FamilySpec("tracekeep_series_overflow", "Observations that went to an overflow series, by metric.")
+
+FAMILIES: Mapping[str, FamilySpec] = {
+    spec.name: spec
+    for spec in (
+        SPAN_CALLS,
+        SPAN_LATENCY,
+        HTTP_DURATION,
+        EXCEPTIONS,
+        ACCEPTED,
+        STORED,
+        DROPPED,
+        TRUNCATED,
+        OVERFLOWED,
+    )
+}
+
+
+def bounded(value: object) -> str:
+    """A label value: text, at most `MAX_LABEL` characters."""
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "…"
+
+
+def span_labels(service: str, name: str, kind: int, status: int) -> Labels:
+    """Labels of the span metrics, as Tempo's metrics generator names and writes them."""
+    return (
+        ("service", bounded(service)),
+        ("span_name", bounded(name)),
+        ("span_kind", f"SPAN_KIND_{_name(SpanKind, kind)}"),
+        ("status_code", f"STATUS_CODE_{_name(StatusCode, status)}"),
+    )
+
+
+def _name(enum: type[SpanKind] | type[StatusCode], number: int) -> str:
+    try:
+        return enum(number).name
+    except ValueError:
+        return enum(0).name
+
+
+def http_labels(service: str, attributes: Mapping[str, Any]) -> Labels | None:
+    """Labels of the HTTP server duration, after the semantic conventions; None for a span that isn't one.
+
+    `http_route` is empty where no route matched: unknown paths share one series.
+    """
+    method = attributes.get("http.request.method")
+    if method is None:
+        return None
+    return (
+        ("service", bounded(service)),
+        ("http_request_method", bounded(method)),
+        ("url_scheme", bounded(attributes.get("url.scheme", ""))),
+        ("http_route", bounded(attributes.get("http.route", ""))),
+        ("http_response_status_code", bounded(attributes.get("http.response.status_code", ""))),
+        ("error_type", bounded(attributes.get("error.type", ""))),
+    )
+
+
+def exception_labels(service: str, type_: str) -> Labels:
+    """Labels of the exceptions counter: never the message."""
+    return (("service", bounded(service)), ("exception_type", bounded(type_)))

@@ -1,0 +1,401 @@
+"""From journal frames to what the databases take: span rows, error rows, and what is to be folded.
+
+This loop sees every record once, in the writer, so it is written for speed: what is the same for many
+spans (resource, scope, name, kind, the attributes with few values) is looked up, not computed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from typing import Any
+
+import msgspec
+
+from .records import REMOTE_PARENT, Command, Extra, Origin, SpanKind, SpanRecord, StatusCode
+
+_decode_span = msgspec.msgpack.Decoder(SpanRecord).decode
+_decode_origin = msgspec.msgpack.Decoder(Origin).decode
+_decode_command = msgspec.msgpack.Decoder(Command).decode
+_to_json = msgspec.json.Encoder().encode
+
+MINUTE = 60_000_000_000
+_MAX_TIME = (1 << 63) - 1
+_SIGN = 1 << 63
+_WRAP = 1 << 64
+
+SHARED_KEYS = frozenset(
+    {
+        "http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type",
+        "server.address", "server.port", "network.protocol.name", "network.protocol.version", "network.transport",
+        "network.type", "client.address", "user_agent.original",
+        "db.system.name", "db.system", "db.operation.name", "db.operation", "db.namespace", "db.name",
+        "db.collection.name", "db.query.summary", "db.statement", "db.query.text",
+        "messaging.system", "messaging.operation.type", "messaging.operation.name", "messaging.destination.name",
+        "rpc.system", "rpc.service", "rpc.method", "code.function.name", "code.function", "code.file.path",
+        "code.line.number", "thread.name", "peer.service", "service.peer.name",
+    }
+)  # fmt: skip
+"""Attributes that usually have few values: stored once for all spans that have the same."""
+
+LABEL_KEYS = frozenset(
+    {"http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type"}
+)
+"""Those of them that totals are labelled with: shared even when the sets have reached their limit."""
+
+MAX_SETS = 4096
+"""Sets of shared attributes in one partition; past it spans keep theirs, so a hostile header can't grow them."""
+MAX_SHARED_TEXT = 256
+_MAX_SHAPES = 16_384
+_RECENT_TRACES = 4096
+_SAME_ERROR = 1_000_000_000  # ns within which the same exception of a trace is the same error
+
+_PLAIN = frozenset({str, int, bool})
+
+Row = tuple[Any, ...]
+
+
+class Shape:
+    """What all spans of one operation with the same shared attributes and status have in common."""
+
+    __slots__ = ("attribute_set", "attributes", "folds", "kind", "name", "operation", "service", "series", "status")
+
+    def __init__(self, operation: Operation, attributes: dict[str, Any], attribute_set: int | None, status: int) -> None:
+        self.operation = operation.id
+        self.service = operation.service
+        self.name = operation.name
+        self.kind = operation.kind
+        self.attributes = attributes
+        self.attribute_set = attribute_set
+        self.status = status
+        self.folds: dict[int, tuple[list[int], list[int]]] = {}
+        """By minute: the durations and the end times of the batch's spans."""
+        self.series: Any = None
+        """The totals that these spans count in; looked up by the aggregates once."""
+
+
+class Operation:
+    """A resource, a scope, a span name and a kind."""
+
+    __slots__ = ("id", "kind", "name", "service", "shapes")
+
+    def __init__(self, id_: int, service: str, name: str, kind: int) -> None:
+        self.id = id_
+        self.service = service
+        self.name = name
+        self.kind = kind
+        self.shapes: dict[tuple[Any, ...], Shape] = {}
+
+
+class KnownOrigin:
+    """An origin and its operations."""
+
+    __slots__ = ("id", "operations", "service")
+
+    def __init__(self, id_: int, service: str) -> None:
+        self.id = id_
+        self.service = service
+        self.operations: dict[tuple[str, int], Operation] = {}
+
+
+@dataclass(slots=True)
+class ErrorRow:
+    """An error on its way; the request that it happened in may still add its context."""
+
+    id: int
+    time: int
+    service: str
+    type: str
+    message: str
+    stacktrace: str | None
+    operational: bool
+    trace_id: bytes
+    span_id: int
+    operation: str
+    attributes: dict[str, Any]
+    is_new: bool = True
+
+
+@dataclass(slots=True)
+class Intake:
+    """One batch, ready for the databases."""
+
+    spans: list[Row] = field(default_factory=list)
+    errors: list[ErrorRow] = field(default_factory=list)
+    changed_errors: list[ErrorRow] = field(default_factory=list)
+    """Already stored ones whose context has become known."""
+    origins: list[Row] = field(default_factory=list)
+    operations: list[Row] = field(default_factory=list)
+    sets: list[Row] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+    folds: list[tuple[Shape, int, tuple[list[int], list[int]]]] = field(default_factory=list)
+    exceptions: dict[tuple[str, str], int] = field(default_factory=dict)
+    taken: int = 0
+    """Records in it, the undecodable ones included."""
+    undecodable: int = 0
+    min_start: int = _MAX_TIME
+    max_end: int = 0
+
+    def forget_folds(self) -> None:
+        """Let the shapes begin their next batch; what was gathered stays in `folds`."""
+        for shape, _minute, _fold in self.folds:
+            shape.folds.clear()
+
+
+class Dictionary:
+    """What one partition has numbered: origins, operations, attribute sets; and its errors of late.
+
+    Made anew with each partition, so each can be read on its own.
+    """
+
+    def __init__(self, *, last_origin: int = 0, last_operation: int = 0, last_set: int = 0, last_error: int = 0) -> None:
+        self.origins: dict[bytes, KnownOrigin] = {}
+        self.sets: dict[tuple[tuple[str, Any], ...], int] = {}
+        self.shape_count = 0
+        self.last_origin = last_origin
+        self.last_operation = last_operation
+        self.last_set = last_set
+        self.last_error = last_error
+        self.recent: OrderedDict[bytes, list[ErrorRow]] = OrderedDict()
+
+    # --- the loop ------------------------------------------------------------------------------------------------
+
+    def take_spans(self, payloads: list[bytes], origins: Mapping[int, bytes], batch: Intake) -> None:
+        """Turn encoded spans into rows and folds of `batch`. A payload that can't be decoded is counted."""
+        rows, touched = batch.spans, batch.folds
+        known: dict[int, KnownOrigin] = {}
+        for payload in payloads:
+            try:
+                span = _decode_span(payload)
+                origin = known.get(span.origin)
+                if origin is None:
+                    origin = known[span.origin] = self._origin(origins.get(span.origin, b""), batch)
+                start, end, status = span.start, span.end, span.status
+                if not 0 <= start <= end <= _MAX_TIME:
+                    start, end = _sane_times(start, end)
+                shared, own = [], {}
+                for key, value in span.attributes.items():
+                    kind = type(value)
+                    if key in SHARED_KEYS and (kind is str or kind is int):
+                        shared.append((key, value))
+                    else:
+                        own[key] = value if kind in _PLAIN else jsonable(value)
+                operation = origin.operations.get((span.name, span.kind))
+                if operation is None:
+                    operation = self._operation(origin, span.name, span.kind, batch)
+                shape = operation.shapes.get((*shared, status))
+                if shape is None:
+                    shape = self._shape(operation, shared, own, status, batch)
+                span_id, parent_id, extra = span.span_id, span.parent_id, span.extra
+                details = None
+                if extra is not None or span.message is not None or span.flags & REMOTE_PARENT:
+                    details = _details(span, extra)
+                row = (
+                    span.trace_id,
+                    span_id if span_id < _SIGN else span_id - _WRAP,
+                    (parent_id if parent_id < _SIGN else parent_id - _WRAP) if parent_id else None,
+                    shape.operation,
+                    shape.attribute_set,
+                    start,
+                    end - start,
+                    shape.status,
+                    _to_json(own).decode() if own else None,
+                    details,
+                )
+                if extra is not None and extra.events:
+                    self._take_errors(span, shape, own, batch)
+                if span.kind == SpanKind.SERVER and span.trace_id in self.recent:
+                    self._settle_errors(span, shape, own, batch)
+            except Exception:  # one record that nothing can be made of must not hold up the rest
+                batch.undecodable += 1
+                continue
+            minute = end // MINUTE
+            fold = shape.folds.get(minute)
+            if fold is None:
+                fold = shape.folds[minute] = ([], [])
+                touched.append((shape, minute, fold))
+            fold[0].append(end - start)
+            fold[1].append(end)
+            rows.append(row)
+            if start < batch.min_start:
+                batch.min_start = start
+            if end > batch.max_end:
+                batch.max_end = end
+
+    # --- dictionaries --------------------------------------------------------------------------------------------
+
+    def _origin(self, payload: bytes, batch: Intake) -> KnownOrigin:
+        known = self.origins.get(payload)
+        if known is None:
+            # a definition that was damaged leaves its spans with a service that says so
+            origin = _decode_origin(payload) if payload else Origin({})
+            self.last_origin += 1
+            known = self.origins[payload] = KnownOrigin(self.last_origin, origin.service)
+            scope = {
+                "name": origin.scope_name,
+                "version": origin.scope_version,
+                "schema_url": origin.scope_schema_url,
+                "attributes": jsonable(origin.scope_attributes),
+            }
+            resource = _to_json(jsonable(origin.resource)).decode()
+            batch.origins.append((known.id, origin.service, resource, _to_json(scope).decode()))
+        return known
+
+    def _operation(self, origin: KnownOrigin, name: str, kind: int, batch: Intake) -> Operation:
+        self.last_operation += 1
+        kind = kind if 0 <= kind <= max(SpanKind) else SpanKind.UNSPECIFIED
+        operation = Operation(self.last_operation, origin.service, name, kind)
+        if len(origin.operations) >= _MAX_SHAPES:
+            origin.operations.clear()
+        origin.operations[name, kind] = operation
+        batch.operations.append((operation.id, origin.id, name, kind))
+        return operation
+
+    def _shape(
+        self, operation: Operation, shared: list[tuple[str, Any]], own: dict[str, Any], status: int, batch: Intake
+    ) -> Shape:
+        full = len(self.sets) >= MAX_SETS
+        kept = [
+            (key, value)
+            for key, value in shared
+            if key in LABEL_KEYS or (not full and not (type(value) is str and len(value) > MAX_SHARED_TEXT))
+        ]
+        if len(kept) < len(shared):
+            own.update(pair for pair in shared if pair not in kept)
+        key = (*kept, status)
+        shape = operation.shapes.get(key)
+        if shape is None:
+            if self.shape_count >= _MAX_SHAPES:
+                self._forget_shapes()
+            known_status = status if 0 <= status <= max(StatusCode) else StatusCode.UNSET
+            shape = Shape(operation, dict(kept), self._set(tuple(kept), batch), known_status)
+            operation.shapes[key] = shape
+            self.shape_count += 1
+        return shape
+
+    def _set(self, pairs: tuple[tuple[str, Any], ...], batch: Intake) -> int | None:
+        if not pairs:
+            return None
+        number = self.sets.get(pairs)
+        if number is None:
+            self.last_set += 1
+            number = self.sets[pairs] = self.last_set
+            batch.sets.append((number, _to_json(dict(pairs)).decode()))
+        return number
+
+    def _forget_shapes(self) -> None:
+        for origin in self.origins.values():
+            for operation in origin.operations.values():
+                operation.shapes.clear()
+        self.shape_count = 0
+
+    # --- errors --------------------------------------------------------------------------------------------------
+
+    def _take_errors(self, span: SpanRecord, shape: Shape, own: dict[str, Any], batch: Intake) -> None:
+        assert span.extra is not None
+        for event in span.extra.events:
+            if event.name != "exception":
+                continue
+            type_ = str(event.attributes.get("exception.type", "") or "unknown")
+            message = str(event.attributes.get("exception.message", "") or "")
+            if self._is_known(span, event.time, type_, message):
+                continue
+            self.last_error += 1
+            row = ErrorRow(
+                id=self.last_error,
+                time=min(max(event.time, 0), _MAX_TIME),
+                service=shape.service,
+                type=type_,
+                message=message,
+                stacktrace=_text(event.attributes.get("exception.stacktrace")),
+                operational=event.attributes.get("tracekeep.operational") is True,
+                trace_id=span.trace_id,
+                span_id=span.span_id,
+                operation=span.name,
+                attributes=_context(shape, own) if span.kind == SpanKind.SERVER else {},
+            )
+            batch.errors.append(row)
+            counted = (row.service, type_)
+            batch.exceptions[counted] = batch.exceptions.get(counted, 0) + 1
+            self.recent.setdefault(span.trace_id, []).append(row)
+            if len(self.recent) > _RECENT_TRACES:
+                self.recent.popitem(last=False)
+
+    def _is_known(self, span: SpanRecord, time: int, type_: str, message: str) -> bool:
+        """Whether the exception was met already in a span that it left before this one."""
+        return any(
+            row.type == type_ and row.message == message and abs(row.time - time) <= _SAME_ERROR
+            for row in self.recent.get(span.trace_id, ())
+        )
+
+    def _settle_errors(self, span: SpanRecord, shape: Shape, own: dict[str, Any], batch: Intake) -> None:
+        """The request has ended: its errors learn what they happened in, and how it was answered."""
+        code = shape.attributes.get("http.response.status_code")
+        answered = isinstance(code, int) and code < 500  # noqa: PLR2004  # HTTP: the server's own errors
+        context = _context(shape, own)
+        for row in self.recent.pop(span.trace_id):
+            row.operation, row.attributes = span.name, context
+            row.operational = row.operational or (answered and span.status != StatusCode.ERROR)
+            if not row.is_new:
+                batch.changed_errors.append(row)
+
+
+def _context(shape: Shape, own: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a request's attributes those that say what was asked for and how it was answered."""
+    wanted = ("http.request.method", "http.route", "url.path", "url.query", "http.response.status_code", "error.type")
+    merged = {**shape.attributes, **own}
+    return {key: merged[key] for key in wanted if key in merged}
+
+
+def _details(span: SpanRecord, extra: Extra | None) -> str | None:
+    details: dict[str, Any] = {}
+    if span.message is not None:
+        details["message"] = span.message
+    if span.flags & REMOTE_PARENT:
+        details["remote"] = True
+    if extra is not None:
+        if extra.trace_state:
+            details["state"] = extra.trace_state
+        if extra.events:
+            details["events"] = [[e.time, e.name, jsonable(e.attributes)] for e in extra.events]
+        if extra.links:
+            details["links"] = [[i.trace_id.hex(), f"{i.span_id:016x}", jsonable(i.attributes)] for i in extra.links]
+        dropped = {"attributes": extra.dropped_attributes, "events": extra.dropped_events, "links": extra.dropped_links}
+        dropped["truncated"] = extra.truncated
+        if any(dropped.values()):
+            details["dropped"] = {key: count for key, count in dropped.items() if count}
+    return _to_json(details).decode()
+
+
+def _sane_times(start: int, end: int) -> tuple[int, int]:
+    """Clocks jump: a span that ends before it starts has no duration, and no time is outside 64 bits."""
+    start = min(max(start, 0), _MAX_TIME)
+    return start, min(max(end, start), _MAX_TIME)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def jsonable(value: Any) -> Any:
+    """A value as JSON can carry it: bytes and the floats that JSON lacks as `{"$bytes": …}` and `{"$float": …}`."""
+    if isinstance(value, float) and not isfinite(value):
+        return {"$float": "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"}  # noqa: PLR0124
+    if isinstance(value, bytes):
+        return {"$bytes": value.hex()}
+    if isinstance(value, list | tuple):
+        return [jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): jsonable(item) for key, item in value.items()}
+    return value
+
+
+def decode_command(payload: bytes) -> Command:
+    """A journaled command.
+
+    Raises:
+        msgspec.MsgspecError: it is none.
+    """
+    return _decode_command(payload)

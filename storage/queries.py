@@ -1,0 +1,311 @@
+"""The partitions from the reading side: spans, traces and errors, newest first, across all files."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from sqlalchemy import TEXT, ColumnElement, Connection, Select, case, cast, func, or_, select, text
+
+from .errors import InvalidCursor, Unavailable
+from .partitions import partition_files
+from .reading import Readers
+from .records import SpanKind, StatusCode
+from .schema import BUCKET_SHIFT, SLOW_INDEX_NS, attribute_sets, errors, origins, span_operations, spans
+from .views import ErrorStats, ErrorView, SpanView
+
+T = TypeVar("T")
+_WRAP = 1 << 64
+_from_json = msgspec.json.decode
+
+
+@dataclass(frozen=True, slots=True)
+class SpanFilter:
+    """What spans to find; `None` means any. Times and durations in ns."""
+
+    service: str | None = None
+    name: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    min_duration_ns: int | None = None
+    max_duration_ns: int | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    trace_id: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFilter:
+    """What errors to find; `cleared_ns`: those up to then are hidden."""
+
+    service: str | None = None
+    type: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    cleared_ns: int = 0
+
+
+@dataclass(slots=True)
+class Found(Generic[T]):
+    """What a look through the partitions has found so far."""
+
+    items: list[T] = field(default_factory=list)
+    places: list[tuple[str, int]] = field(default_factory=list)
+    """Partition and row of each item."""
+    cursor: str | None = None
+    failures: list[str] = field(default_factory=list)
+    """Why partitions could not be read."""
+
+
+class HistoryReader:
+    """Reads all partitions of a directory, newest first. What can't be read is told by `failures`."""
+
+    def __init__(self, directory: Path, readers: Readers) -> None:
+        self._directory = directory
+        self._readers = readers
+
+    def find_spans(self, wanted: SpanFilter, limit: int, cursor: str | None) -> Found[SpanView]:
+        """Spans in the reverse order of arrival."""
+        return self._page(lambda connection: _span_query(connection, wanted), spans.c.id, _span_view, limit, cursor)
+
+    def find_slow(self, since_ns: int, until_ns: int, threshold_ns: int, limit: int) -> Found[SpanView]:
+        """Requests of at least a duration, newest first."""
+        conditions: list[Any] = [
+            spans.c.duration >= threshold_ns,
+            spans.c.start >= since_ns,
+            spans.c.start < until_ns,
+            span_operations.c.kind.in_((SpanKind.SERVER, SpanKind.CONSUMER)),
+        ]
+        if threshold_ns >= SLOW_INDEX_NS:  # in the words that the partial index knows
+            conditions.append(text(f"spans.duration >= {SLOW_INDEX_NS}"))
+        query = _SPANS.where(*conditions)
+        return self._page(lambda _connection: query, spans.c.id, _span_view, limit, None)
+
+    def find_errors(self, wanted: ErrorFilter, limit: int, cursor: str | None) -> Found[ErrorView]:
+        """Errors in the reverse order of arrival."""
+        return self._page(lambda _connection: _error_query(wanted), errors.c.id, _error_view, limit, cursor)
+
+    def trace(self, trace_id: str) -> Found[SpanView]:
+        """All spans of a trace, by start."""
+        found: Found[SpanView] = Found()
+        wanted = SpanFilter(trace_id=trace_id)
+
+        def visit(stem: str, connection: Connection) -> bool:
+            found.items += [_span_view(row, stem) for row in connection.execute(_span_query(connection, wanted))]
+            return True
+
+        self._visit(visit, found)
+        found.items.sort(key=lambda span: (span.start_ns, -span.duration_ns))
+        return found
+
+    def error_stats(self, now_ns: int, cleared_ns: int) -> ErrorStats:
+        """Counts over all partitions."""
+        hour, day = now_ns - 3_600_000_000_000, now_ns - 86_400_000_000_000
+        query = select(
+            func.count(),
+            func.coalesce(func.sum(case((errors.c.time >= hour, 1), else_=0)), 0),
+            func.coalesce(func.sum(case((errors.c.time >= day, 1), else_=0)), 0),
+            func.coalesce(func.sum(errors.c.operational), 0),
+        ).where(errors.c.time > cleared_ns)
+        sums: list[int] = [0, 0, 0, 0]
+
+        def visit(_stem: str, connection: Connection) -> bool:
+            sums[:] = [have + more for have, more in zip(sums, connection.execute(query).one(), strict=True)]
+            return True
+
+        self._visit(visit, Found())
+        total, last_hour, last_day, operational = sums
+        return ErrorStats(total, last_hour, last_day, operational, total - operational)
+
+    # --- pages -----------------------------------------------------------------------------------------------------
+
+    def _page(
+        self,
+        query: Callable[[Connection], Select[Any]],
+        key: ColumnElement[int],
+        view: Callable[[Any, str], T],
+        limit: int,
+        cursor: str | None,
+    ) -> Found[T]:
+        before = _decode_cursor(cursor) if cursor is not None else None
+        found: Found[T] = Found()
+
+        def visit(stem: str, connection: Connection) -> bool:
+            statement = query(connection).order_by(key.desc()).limit(limit + 1 - len(found.items))
+            if before is not None and stem == before[0]:
+                statement = statement.where(key < before[1])
+            for row in connection.execute(statement):
+                found.places.append((stem, row.id))
+                found.items.append(view(row, stem))
+            return len(found.items) <= limit
+
+        self._visit(visit, found, newest=before[0] if before else None)
+        if len(found.items) > limit:
+            del found.items[limit:]
+            found.cursor = _encode_cursor(*found.places[limit - 1])
+        return found
+
+    def _visit(
+        self, visit: Callable[[str, Connection], bool], found: Found[Any], *, newest: str | None = None
+    ) -> None:
+        """Call for each partition, newest first, until it returns False; one that can't be read is passed over.
+
+        Raises:
+            QueryTimeout: the deadline passed.
+        """
+        until = self._readers.deadline()
+        for path in reversed(partition_files(self._directory)):
+            if newest is not None and path.stem > newest:
+                continue
+            try:
+                with self._readers.connect(path, until) as connection:
+                    if not visit(path.stem, connection):
+                        return
+            except Unavailable as error:
+                if path.exists():  # retention may have dropped it meanwhile
+                    found.failures.append(str(error))
+
+
+def _encode_cursor(stem: str, row: int) -> str:
+    return base64.urlsafe_b64encode(f"{stem}:{row}".encode()).decode().rstrip("=")
+
+
+def _decode_cursor(cursor: str) -> tuple[str, int]:
+    try:
+        plain = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
+        stem, _, row = plain.rpartition(":")
+        if stem and 0 < int(row) < 1 << 63 and _encode_cursor(stem, int(row)) == cursor:
+            return stem, int(row)
+    except (ValueError, binascii.Error):
+        pass
+    raise InvalidCursor(f"{cursor!r} is not a cursor that this store gave out")
+
+
+# --- spans --------------------------------------------------------------------------------------------------------
+
+_SPANS = (
+    select(
+        spans,
+        span_operations.c.name,
+        span_operations.c.kind,
+        origins.c.service,
+        origins.c.resource,
+        origins.c.scope,
+        attribute_sets.c.attributes.label("shared"),
+    )
+    .join(span_operations, span_operations.c.id == spans.c.operation)
+    .join(origins, origins.c.id == span_operations.c.origin)
+    .outerjoin(attribute_sets, attribute_sets.c.id == spans.c.attribute_set)
+)
+
+
+def _span_query(connection: Connection, wanted: SpanFilter) -> Select[Any]:
+    query = _SPANS.where(*_span_conditions(wanted))
+    if wanted.trace_id is not None:
+        last = connection.scalar(select(func.max(spans.c.id))) or 0
+        buckets = ",".join(str(bucket) for bucket in range((last >> BUCKET_SHIFT) + 1))
+        query = query.where(
+            text(f"(spans.id >> {BUCKET_SHIFT}) IN ({buckets})"),
+            spans.c.trace_id == bytes.fromhex(wanted.trace_id),
+        )
+    return query
+
+
+def _span_conditions(wanted: SpanFilter) -> Iterator[ColumnElement[bool]]:
+    plain: tuple[tuple[Any, Callable[[Any], ColumnElement[bool]]], ...] = (
+        (wanted.min_duration_ns, lambda value: spans.c.duration >= value),
+        (wanted.max_duration_ns, lambda value: spans.c.duration <= value),
+        (wanted.since_ns, lambda value: spans.c.start >= value),
+        (wanted.until_ns, lambda value: spans.c.start < value),
+        (wanted.status, lambda value: spans.c.status == StatusCode[value.upper()]),
+    )
+    yield from (condition(value) for value, condition in plain if value is not None)
+    named = [
+        column == value
+        for column, value in ((origins.c.service, wanted.service), (span_operations.c.name, wanted.name))
+        if value is not None
+    ]
+    if wanted.kind is not None:
+        named.append(span_operations.c.kind == SpanKind[wanted.kind.upper()])
+    if named:
+        inner = select(span_operations.c.id).join(origins, origins.c.id == span_operations.c.origin)
+        yield spans.c.operation.in_(inner.where(*named).correlate(None))
+    for key, value in wanted.attributes.items():
+        yield or_(*(_has_attribute(column, key, value) for column in (spans.c.attributes, attribute_sets.c.attributes)))
+
+
+def _has_attribute(column: ColumnElement[Any], key: str, value: str) -> ColumnElement[bool]:
+    """Whether the attribute, written as text, equals the value: a boolean as true or false, a number as SQLite does."""
+    path = f'$."{key}"'
+    kind = func.json_type(column, path)
+    written = case((kind.in_(("true", "false")), kind), else_=func.json_extract(column, path))
+    return cast(written, TEXT) == value
+
+
+def _span_view(row: Any, _stem: str) -> SpanView:
+    details: dict[str, Any] = _from_json(row.details) if row.details else {}
+    attributes = {**(_from_json(row.shared) if row.shared else {}), **(_from_json(row.attributes) if row.attributes else {})}
+    return SpanView(
+        trace_id=row.trace_id.hex(),
+        span_id=_hex64(row.span_id),
+        parent_span_id=_hex64(row.parent_id) if row.parent_id is not None else None,
+        service=row.service,
+        name=row.name,
+        kind=SpanKind(row.kind).name.lower(),
+        start_ns=row.start,
+        duration_ns=row.duration,
+        status=StatusCode(row.status).name.lower(),
+        status_message=details.get("message"),
+        attributes=attributes,
+        resource=_from_json(row.resource),
+        scope=_from_json(row.scope),
+        events=[{"time_ns": time, "name": name, "attributes": found} for time, name, found in details.get("events", ())],
+        links=[
+            {"trace_id": trace, "span_id": span, "attributes": found} for trace, span, found in details.get("links", ())
+        ],
+        trace_state=details.get("state"),
+        parent_is_remote=details.get("remote", False),
+        dropped=details.get("dropped", {}),
+    )
+
+
+def _hex64(signed: int) -> str:
+    return f"{signed if signed >= 0 else signed + _WRAP:016x}"
+
+
+# --- errors -------------------------------------------------------------------------------------------------------
+
+
+def _error_query(wanted: ErrorFilter) -> Select[Any]:
+    conditions = [errors.c.time > wanted.cleared_ns]
+    if wanted.service is not None:
+        conditions.append(errors.c.service == wanted.service)
+    if wanted.type is not None:
+        conditions.append(errors.c.type == wanted.type)
+    if wanted.since_ns is not None:
+        conditions.append(errors.c.time >= wanted.since_ns)
+    if wanted.until_ns is not None:
+        conditions.append(errors.c.time < wanted.until_ns)
+    return select(errors).where(*conditions)
+
+
+def _error_view(row: Any, stem: str) -> ErrorView:
+    return ErrorView(
+        id=_encode_cursor(stem, row.id),
+        time_ns=row.time,
+        service=row.service,
+        type=row.type,
+        message=row.message,
+        stacktrace=row.stacktrace,
+        operational=bool(row.operational),
+        trace_id=row.trace_id.hex(),
+        span_id=_hex64(row.span_id),
+        operation=row.operation,
+        attributes=_from_json(row.attributes),
+    )

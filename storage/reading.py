@@ -1,0 +1,80 @@
+"""Read-only connections, kept open by file and let go when the file is replaced."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from . import engine
+from .errors import QueryTimeout, Unavailable
+
+_MAX_OPEN = 64
+
+
+class Readers:
+    """Pools of read-only connections by path."""
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._engines: dict[Path, tuple[tuple[int, int], Engine]] = {}
+
+    def deadline(self) -> float:
+        """When a query that begins now must have ended (monotonic)."""
+        return time.monotonic() + self._timeout
+
+    @contextmanager
+    def connect(self, path: Path, until: float) -> Iterator[Connection]:
+        """A short read transaction, stopped at a monotonic time.
+
+        Raises:
+            QueryTimeout: the deadline passed.
+            Unavailable: the file is missing, locked or broken.
+        """
+        try:
+            with self._engine(path).connect() as connection, engine.deadline(connection, until):
+                connection.exec_driver_sql("BEGIN")
+                yield connection
+                connection.rollback()
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
+            if "interrupted" in str(error):
+                raise QueryTimeout(engine.NARROW) from error
+            cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+            raise Unavailable(f"{path.name} can't be read just now: {cause}") from error
+
+    def _engine(self, path: Path) -> Engine:
+        identity = engine.identity(path)
+        if identity is None:
+            raise FileNotFoundError(2, "no such database (yet)", str(path))
+        with self._lock:
+            known = self._engines.get(path)
+            if known is not None and known[0] == identity:
+                return known[1]
+            if known is not None:
+                known[1].dispose()
+            if len(self._engines) >= _MAX_OPEN:
+                self._engines.pop(next(iter(self._engines)))[1].dispose()
+            fresh = engine.open_reader(path)
+            self._engines[path] = (identity, fresh)
+            return fresh
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        with self._lock:
+            for _identity, pool in self._engines.values():
+                pool.dispose()
+            self._engines.clear()
+
+    def abandon_after_fork(self) -> None:
+        """In a forked child: leave the parent's connections alone."""
+        self._lock = threading.Lock()
+        for _identity, pool in self._engines.values():
+            pool.dispose(close=False)
+        self._engines = {}

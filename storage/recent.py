@@ -1,0 +1,155 @@
+"""What the journals hold and the databases don't have yet: the answer while a database can't take it.
+
+Nothing is kept for this on the request path: the journals are the memory. At most the newest 1,000
+spans are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import segments
+from .frames import scan
+from .intake import Dictionary, ErrorRow, Intake
+from .queries import ErrorFilter, SpanFilter
+from .records import FrameType, SpanKind, StatusCode
+from .segments import FIRST_FRAME
+from .views import ErrorView, SpanView
+
+LIMIT = 1000
+_from_json = msgspec.json.decode
+
+
+class Recent:
+    """Pending spans and errors, newest first."""
+
+    def __init__(self, spans: list[SpanView], errors: list[ErrorView]) -> None:
+        self._spans = spans
+        self._errors = errors
+
+    def spans(self, wanted: SpanFilter) -> list[SpanView]:
+        """Those that a filter finds."""
+        return [span for span in self._spans if _matches(span, wanted)]
+
+    def errors(self, wanted: ErrorFilter) -> list[ErrorView]:
+        """Those that a filter finds."""
+        return [
+            error
+            for error in self._errors
+            if error.time_ns > wanted.cleared_ns
+            and wanted.service in (None, error.service)
+            and wanted.type in (None, error.type)
+            and (wanted.since_ns is None or error.time_ns >= wanted.since_ns)
+            and (wanted.until_ns is None or error.time_ns < wanted.until_ns)
+        ]
+
+
+def read_recent(root: Path, marks: Mapping[str, int]) -> Recent:
+    """Look at the end of every journal, past what has been applied.
+
+    Args:
+        root: `journal/`.
+        marks: sequence number of the last applied record, by journal.
+    """
+    spans: list[SpanView] = []
+    errors: list[ErrorView] = []
+    for directory in sorted(root.glob("*/")):
+        with suppress(OSError, ValueError):
+            payloads, origins = _tail(directory, marks.get(directory.name, 0))
+            intake = Intake()
+            dictionary = Dictionary()
+            dictionary.take_spans(payloads, origins, intake)
+            spans += _span_views(intake)
+            errors += [_error_view(row) for row in intake.errors]
+    spans.sort(key=lambda span: -(span.start_ns + span.duration_ns))
+    errors.sort(key=lambda error: -error.time_ns)
+    return Recent(spans[:LIMIT], errors[:LIMIT])
+
+
+def _tail(directory: Path, applied: int) -> tuple[list[bytes], dict[int, bytes]]:
+    """Payloads of the newest spans, and the definitions that they refer to, from the last two segments."""
+    payloads: list[bytes] = []
+    origins: dict[int, bytes] = {}
+    for number in [n for n in segments.numbers(directory)][-3:]:
+        data = (directory / f"{number:08d}.seg").read_bytes()[FIRST_FRAME:]
+        for type_, sequence, payload in scan(data, len(data))[0]:
+            if type_ == FrameType.ORIGIN:
+                origins[int.from_bytes(payload[:4], "little")] = payload[4:]
+            elif type_ == FrameType.SPAN and sequence > applied:
+                payloads.append(payload)
+    return payloads[-LIMIT:], origins
+
+
+def _span_views(intake: Intake) -> list[SpanView]:
+    origins = {row[0]: row for row in intake.origins}
+    operations = {row[0]: row for row in intake.operations}
+    sets = {row[0]: row[1] for row in intake.sets}
+    return [_span_view(row, operations[row[3]], origins[operations[row[3]][1]], sets) for row in intake.spans]
+
+
+def _span_view(row: Any, operation: Any, origin: Any, sets: Mapping[int, str]) -> SpanView:
+    trace_id, span_id, parent_id, _op, shared, start, duration, status, own, details_text = row
+    details: dict[str, Any] = _from_json(details_text) if details_text else {}
+    attributes = _from_json(sets[shared]) if shared is not None else {}
+    return SpanView(
+        trace_id=trace_id.hex(),
+        span_id=f"{span_id & (1 << 64) - 1:016x}",
+        parent_span_id=f"{parent_id & (1 << 64) - 1:016x}" if parent_id is not None else None,
+        service=origin[1],
+        name=operation[2],
+        kind=SpanKind(operation[3]).name.lower(),
+        start_ns=start,
+        duration_ns=duration,
+        status=StatusCode(status).name.lower(),
+        status_message=details.get("message"),
+        attributes={**attributes, **(_from_json(own) if own else {})},
+        resource=_from_json(origin[2]),
+        scope=_from_json(origin[3]),
+        events=[{"time_ns": time, "name": name, "attributes": found} for time, name, found in details.get("events", ())],
+        trace_state=details.get("state"),
+        parent_is_remote=details.get("remote", False),
+        dropped=details.get("dropped", {}),
+    )
+
+
+def _error_view(row: ErrorRow) -> ErrorView:
+    return ErrorView(
+        id=f"pending-{row.trace_id.hex()}-{row.span_id:016x}-{row.time}",
+        time_ns=row.time,
+        service=row.service,
+        type=row.type,
+        message=row.message,
+        stacktrace=row.stacktrace,
+        operational=row.operational,
+        trace_id=row.trace_id.hex(),
+        span_id=f"{row.span_id:016x}",
+        operation=row.operation,
+        attributes=row.attributes,
+    )
+
+
+def _matches(span: SpanView, wanted: SpanFilter) -> bool:
+    duration, start = span.duration_ns, span.start_ns
+    return (
+        wanted.service in (None, span.service)
+        and wanted.name in (None, span.name)
+        and wanted.kind in (None, span.kind)
+        and wanted.status in (None, span.status)
+        and wanted.trace_id in (None, span.trace_id)
+        and (wanted.min_duration_ns is None or duration >= wanted.min_duration_ns)
+        and (wanted.max_duration_ns is None or duration <= wanted.max_duration_ns)
+        and (wanted.since_ns is None or start >= wanted.since_ns)
+        and (wanted.until_ns is None or start < wanted.until_ns)
+        and all(_written(span.attributes.get(key)) == value for key, value in wanted.attributes.items())
+    )
+
+
+def _written(value: Any) -> str | None:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return None if value is None else str(value)

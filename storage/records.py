@@ -1,0 +1,119 @@
+"""The vocabulary: what a journal holds. Layouts are msgpack arrays, documented in FORMAT.md."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+
+Attributes = dict[str, Any]
+"""Values are str, bool, int, float, bytes, None, lists and dicts of these."""
+
+
+class FrameType(IntEnum):
+    """What a journal frame carries."""
+
+    ORIGIN = 1
+    """Who records: resource and scope. Written once a segment, before the first frame that refers to it."""
+    SPAN = 2
+    COMMAND = 3
+    """A state change that was asked for."""
+    SEAL = 255
+    """Nothing follows in this segment."""
+
+
+class SpanKind(IntEnum):
+    """As numbered by OTLP."""
+
+    UNSPECIFIED = 0
+    INTERNAL = 1
+    SERVER = 2
+    CLIENT = 3
+    PRODUCER = 4
+    CONSUMER = 5
+
+
+class StatusCode(IntEnum):
+    """As numbered by OTLP."""
+
+    UNSET = 0
+    OK = 1
+    ERROR = 2
+
+
+REMOTE_PARENT = 0x200
+"""Bit of `SpanRecord.flags`: the parent is in another process (OTLP's SPAN_FLAGS_CONTEXT_IS_REMOTE)."""
+
+
+class Origin(msgspec.Struct, array_like=True, frozen=True):
+    """Who recorded: a resource and an instrumentation scope."""
+
+    resource: Attributes
+    resource_schema_url: str = ""
+    scope_name: str = ""
+    scope_version: str = ""
+    scope_schema_url: str = ""
+    scope_attributes: Attributes = {}
+
+    @property
+    def service(self) -> str:
+        """`service.name`, or what the conventions give where it is missing."""
+        name = self.resource.get("service.name")
+        return name if isinstance(name, str) and name else "unknown_service"
+
+
+class Event(msgspec.Struct, array_like=True, frozen=True):
+    """A span event."""
+
+    time: int
+    name: str
+    attributes: Attributes
+
+
+class Link(msgspec.Struct, array_like=True, frozen=True):
+    """A span link."""
+
+    trace_id: bytes
+    span_id: int
+    attributes: Attributes
+
+
+class Extra(msgspec.Struct, array_like=True, frozen=True):
+    """What most spans lack."""
+
+    trace_state: str | None = None
+    events: list[Event] = []
+    links: list[Link] = []
+    dropped_attributes: int = 0
+    dropped_events: int = 0
+    dropped_links: int = 0
+    truncated: int = 0
+    """Values that were shortened or replaced before journaling."""
+
+
+class SpanRecord(msgspec.Struct, array_like=True, gc=False):
+    """A finished span. Times in ns since the epoch; `parent_id` 0 means none; `origin` refers to a definition."""
+
+    trace_id: bytes
+    span_id: int
+    parent_id: int
+    flags: int
+    origin: int
+    name: str
+    kind: int
+    start: int
+    end: int
+    status: int
+    message: str | None
+    attributes: Attributes
+    extra: Extra | None
+
+
+class Command(msgspec.Struct, array_like=True, frozen=True):
+    """A state change: `name` is `clear_errors`; `time` is when it was asked for (ns)."""
+
+    id: str
+    name: str
+    time: int
+    arguments: Attributes = {}

@@ -1,0 +1,389 @@
+"""The store: what the other rooms see of storage. One for each process and data directory."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from .accounting import Snapshot, read_snapshot, settle
+from .errors import QueryTimeout, Unavailable
+from .journal import Journal
+from .locks import is_held
+from .partitions import partition_files
+from .queries import ErrorFilter, Found, HistoryReader, SpanFilter
+from .reading import Readers
+from .recent import Recent, read_recent
+from .records import Command as CommandRecord
+from .records import FrameType
+from .segments import used_bytes
+from .settings import StoreSettings, resolve_data_dir, resolve_settings
+from .state import WriterState, read_state
+from .totals import TotalsReader, read_cleared, read_command, read_performance
+from .views import (
+    Accounting,
+    Command,
+    Degradation,
+    ErrorStats,
+    ErrorView,
+    OperationSummary,
+    Page,
+    SpanView,
+    Status,
+    Totals,
+)
+from .writer import Writer
+
+T = TypeVar("T")
+_POLL = 0.005
+_TOTALS_WAIT = 2.0
+"""How long a scrape waits for a database that can't be read: numbers that may go backwards are no answer."""
+
+
+class Store:
+    """Records, and answers questions about what has been recorded.
+
+    Open it with `open_store`. Recording never raises and never waits; reads block and belong off an event loop.
+
+    Attributes:
+        data_dir: absolute path of the data directory.
+        settings: as resolved.
+        journal: where this process's records go.
+    """
+
+    def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
+        self.data_dir = data_dir
+        self.settings = settings
+        self.journal = Journal(data_dir / "journal", settings, on_start=self._start_writer)
+        self._closed = False
+        self._cleared_ns = 0
+        self._last_snapshot = Snapshot()
+        self._build()
+        _all_stores.add(self)
+
+    def _build(self) -> None:
+        self._lock = threading.Lock()
+        self._writer: Writer | None = None
+        self._readers = Readers(self.settings.query_timeout)
+        self._history = HistoryReader(self.data_dir / "history", self._readers)
+        self._totals = TotalsReader(self.data_dir / "aggregates.db", self._readers)
+        self._aggregates_path = self.data_dir / "aggregates.db"
+
+    def start(self) -> Store:
+        """Open the journal and stand for the writer's role; `open_store` has done it already."""
+        self._start_writer()
+        self.journal.start()
+        return self
+
+    def _start_writer(self) -> None:
+        if self.settings.writer == "thread" and self._writer is None and not self._closed:
+            self._writer = Writer(self.data_dir, self.settings, lambda: self.journal.name)
+            self._writer.start()
+
+    def flush(self, timeout: float = 0.25) -> bool:
+        """Wait until what this process has recorded so far is committed.
+
+        Args:
+            timeout: seconds; the most it waits.
+
+        Returns:
+            Whether it is.
+        """
+        wanted, name = self.journal.sequence, self.journal.name
+        if not wanted:
+            return True
+        writer = self._writer
+        if writer is not None and writer.holds_role:
+            return writer.wait_applied(name, wanted, timeout)
+        return self._poll(lambda: self._state().marks.get(name, 0) >= wanted, timeout)
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Apply what is there as far as the bound allows, and give the writer's role back. Recording stays safe."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._writer is not None:
+            self._writer.stop(timeout)
+        self.journal.close()
+        self._readers.close()
+
+    # --- totals and state ------------------------------------------------------------------------------------------
+
+    def totals(self) -> Totals:
+        """The last committed totals, the same for every process.
+
+        Raises:
+            Unavailable: they can't be read, and what this process has read last is not the newest.
+            QueryTimeout: reading took longer than the deadline.
+        """
+        until = time.monotonic() + _TOTALS_WAIT
+        while True:
+            try:
+                return self._totals.read(self._readers.deadline())
+            except Unavailable as error:
+                last = self._totals.last()
+                if last is not None and last.commit >= self._state().commit:
+                    return last
+                if time.monotonic() >= until:
+                    raise Unavailable(f"Totals can't be read, and older ones might go backwards: {error}") from error
+                time.sleep(0.1)
+
+    def status(self) -> Status:
+        """What the store is doing; never raises."""
+        state = self._state()
+        held = self._writer_is_alive()
+        degraded = [Degradation(part, reason) for part, reason in state.degraded] if held else []
+        if not held:
+            degraded.append(Degradation("writer", "no process holds the writer's role: nothing is stored just now"))
+        if self.journal.degraded is not None:
+            degraded.append(Degradation("journal", self.journal.degraded))
+        files = partition_files(self.data_dir / "history")
+        return Status(
+            degraded=degraded,
+            writer_pid=state.pid if held and state.pid else None,
+            lag_seconds=self._lag(state, held=held),
+            last_commit_ns=state.committed,
+            journal_bytes=used_bytes(self.data_dir / "journal"),
+            history_bytes=sum(_size(path) for path in files),
+            partitions=len(files),
+        )
+
+    def _lag(self, state: WriterState, *, held: bool) -> float:
+        """Seconds: what the writer says, or since its last word where it says nothing any more."""
+        silence = max(0.0, (time.time_ns() - state.updated) / 1e9) if state.updated else 0.0
+        return state.lag + (silence if not held or silence > _SILENT else 0.0)
+
+    def _writer_is_alive(self) -> bool:
+        if self._writer is not None and self._writer.holds_role:
+            return True
+        try:
+            return is_held(self.data_dir / "writer.lock")
+        except OSError:
+            return False
+
+    def _state(self) -> WriterState:
+        return read_state(self.data_dir / "writer.state")
+
+    def accounting(self) -> Accounting:
+        """accepted = stored + pending + dropped, over all processes; never raises."""
+        return settle(self._snapshot, self.data_dir / "journal", self.journal)
+
+    def _snapshot(self) -> Snapshot:
+        with suppress(Unavailable, QueryTimeout):
+            self._last_snapshot = self._aggregates(read_snapshot)
+        return self._last_snapshot
+
+    # --- errors ----------------------------------------------------------------------------------------------------
+
+    def errors(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        service: str | None = None,
+        type: str | None = None,  # noqa: A002  # the field's own name
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+    ) -> Page[ErrorView]:
+        """Retained errors, newest arrival first.
+
+        Raises:
+            InvalidCursor, QueryTimeout.
+        """
+        wanted = ErrorFilter(service, type, since_ns, until_ns, self._cleared())
+        found = self._history.find_errors(wanted, limit, cursor)
+        return self._page(found, cursor, limit, lambda recent: recent.errors(wanted))
+
+    def error_stats(self) -> ErrorStats:
+        """Counts of the retained, not cleared errors.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._history.error_stats(time.time_ns(), self._cleared())
+
+    def clear_errors(self, *, timeout: float = 2.0) -> Command:
+        """Ask the writer to clear all errors recorded until now; wait for it, up to a bound."""
+        record = CommandRecord(secrets.token_hex(8), "clear_errors", time.time_ns())
+        self.journal.append(FrameType.COMMAND, msgspec.msgpack.encode(record), important=True)
+        result: dict[str, Any] | None = None
+
+        def applied() -> bool:
+            nonlocal result
+            with suppress(Unavailable):
+                result = self._aggregates(lambda connection: read_command(connection, record.id))
+            return result is not None
+
+        if self._writer is not None and self._writer.holds_role:
+            self._writer.wait_applied(self.journal.name, self.journal.sequence, timeout)
+        done = self._poll(applied, timeout)
+        return Command(record.id, done, result or {})
+
+    def _cleared(self) -> int:
+        with suppress(Unavailable):
+            self._cleared_ns = self._aggregates(read_cleared)
+        return self._cleared_ns
+
+    # --- performance, spans, traces --------------------------------------------------------------------------------
+
+    def performance(
+        self, *, since_ns: int, until_ns: int, service: str | None = None, kind: str | None = None
+    ) -> list[OperationSummary]:
+        """Summaries by operation over the minutes of a window, busiest first.
+
+        Raises:
+            Unavailable, QueryTimeout.
+        """
+        return self._aggregates(lambda connection: read_performance(connection, since_ns, until_ns, service, kind))
+
+    def slow_requests(self, *, since_ns: int, until_ns: int, threshold_ns: int, limit: int = 10) -> list[SpanView]:
+        """Server and consumer spans of at least a duration that began in the window, newest arrival first.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._history.find_slow(since_ns, until_ns, threshold_ns, limit).items
+
+    def spans(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        service: str | None = None,
+        name: str | None = None,
+        kind: str | None = None,
+        status: str | None = None,
+        min_duration_ns: int | None = None,
+        max_duration_ns: int | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        trace_id: str | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> Page[SpanView]:
+        """Retained spans, newest arrival first.
+
+        Raises:
+            InvalidCursor, QueryTimeout.
+        """
+        wanted = SpanFilter(
+            service, name, kind, status, min_duration_ns, max_duration_ns, since_ns, until_ns, trace_id, attributes or {}
+        )
+        found = self._history.find_spans(wanted, limit, cursor)
+        return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
+
+    def trace(self, trace_id: str) -> list[SpanView]:
+        """All retained spans of a trace, by start; none where it is unknown.
+
+        Raises:
+            QueryTimeout.
+        """
+        found = self._history.trace(trace_id)
+        if self._is_behind(found):
+            pending = self._recent().spans(SpanFilter(trace_id=trace_id))
+            known = {span.span_id for span in found.items}
+            found.items += [span for span in pending if span.span_id not in known]
+            found.items.sort(key=lambda span: span.start_ns)
+        return found.items
+
+    def _page(
+        self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]
+    ) -> Page[T]:
+        if not self._is_behind(found):
+            return Page(found.items, found.cursor)
+        newest = pending(self._recent()) if cursor is None else []
+        return Page([*newest, *found.items][: max(limit, len(newest))], found.cursor, degraded=True)
+
+    def _is_behind(self, found: Found[Any]) -> bool:
+        """Whether the databases lack something that the journals have, because of a fault."""
+        state = self._state()
+        return bool(found.failures or state.degraded) or not self._writer_is_alive() or state.lag > _BEHIND
+
+    def _recent(self) -> Recent:
+        return read_recent(self.data_dir / "journal", self._state().marks)
+
+    # --- plumbing --------------------------------------------------------------------------------------------------
+
+    def _aggregates(self, read: Callable[[Any], T]) -> T:
+        with self._readers.connect(self._aggregates_path, self._readers.deadline()) as connection:
+            return read(connection)
+
+    @staticmethod
+    def _poll(check: Callable[[], bool], timeout: float) -> bool:
+        until = time.monotonic() + timeout
+        while not check():
+            if time.monotonic() >= until:
+                return False
+            time.sleep(_POLL)
+        return True
+
+    def _after_fork_in_child(self) -> None:
+        """The child records into a journal of its own and stands for the role itself, from its first record on."""
+        if self._writer is not None:
+            self._writer.abandon_after_fork()
+            _left_to_the_parent.append(self._writer)
+        self._readers.abandon_after_fork()
+        self._build()
+
+
+_SILENT = 3.0  # s without a word of the writer that are normal
+_BEHIND = 2.0  # s of lag past which answers include what the journals hold
+_left_to_the_parent: list[Writer] = []
+"""Writers with SQLite connections that a fork has copied: closing them here would break the parent's."""
+
+_stores: dict[Path, Store] = {}
+_open_lock = threading.Lock()
+_current: list[Store] = []
+
+
+def open_store(data_dir: str | os.PathLike[str] | None = None, **settings: Any) -> Store:
+    """The store of a data directory: one for each process, however often it is asked for.
+
+    It never fails because of the disk: what can't be done yet is tried again, and `status` says so.
+
+    Args:
+        data_dir: default `TRACEKEEP_DATA_DIR`, else `./tracekeep-data`.
+        settings: fields of `StoreSettings`; they count only when the store isn't open yet.
+
+    Raises:
+        SettingError: a setting is unknown or has a value that it can't have.
+    """
+    path = resolve_data_dir(data_dir)
+    resolved = resolve_settings(settings)
+    with _open_lock:
+        store = _stores.get(path)
+        if store is None or store._closed:  # noqa: SLF001  # the registry is the store's own
+            store = _stores[path] = Store(path, resolved).start()
+        _current[:] = [store]
+        return store
+
+
+def current_store() -> Store | None:
+    """The store that was opened last in this process."""
+    return _current[0] if _current else None
+
+
+def _after_fork() -> None:
+    global _open_lock  # noqa: PLW0603  # another thread may have held it at the fork
+    _open_lock = threading.Lock()
+    for store in list(_all_stores):
+        store._after_fork_in_child()  # noqa: SLF001
+
+
+_all_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,193 @@
+"""What reads of the store return: plain frozen values, with no reference to SQL or to OpenTelemetry.
+
+Times are integers of nanoseconds since the Unix epoch, durations integers of nanoseconds,
+ids lower-case hex text. An exporter turns them into its own wire form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SpanView:
+    """One retained span."""
+
+    trace_id: str
+    span_id: str
+    parent_span_id: str | None
+    service: str
+    name: str
+    kind: str
+    """`internal`, `server`, `client`, `producer` or `consumer`."""
+    start_ns: int
+    duration_ns: int
+    status: str
+    """`unset`, `ok` or `error`."""
+    status_message: str | None
+    attributes: Mapping[str, Any]
+    resource: Mapping[str, Any]
+    scope: Mapping[str, Any]
+    events: Sequence[Mapping[str, Any]] = ()
+    """Each `{"time_ns": int, "name": str, "attributes": {...}}`."""
+    links: Sequence[Mapping[str, Any]] = ()
+    """Each `{"trace_id": str, "span_id": str, "attributes": {...}}`."""
+    trace_state: str | None = None
+    parent_is_remote: bool = False
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Attributes, events and links dropped or truncated before recording, by what they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorView:
+    """One retained error event: an exception, once, however many spans it passed through."""
+
+    id: str
+    time_ns: int
+    service: str
+    type: str
+    message: str
+    stacktrace: str | None
+    operational: bool
+    """True where the request was answered with a status under 500, or the error says so itself."""
+    trace_id: str
+    span_id: str
+    operation: str
+    """Name of the span that recorded it; of the request once that has ended."""
+    attributes: Mapping[str, Any]
+    """Context: of the semantic conventions' HTTP attributes those that the request carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorStats:
+    """Counts of the retained, not cleared errors."""
+
+    total: int
+    last_hour: int
+    last_24_hours: int
+    operational: int
+    critical: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some results, and the cursor that asks for those after them (`None` at the end)."""
+
+    items: Sequence[T]
+    cursor: str | None
+    degraded: bool = False
+    """True where the database could not be read and the journals answered instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class OperationSummary:
+    """Performance of one operation (service, span name, span kind) over a window."""
+
+    service: str
+    name: str
+    kind: str
+    count: int
+    error_count: int
+    slow_count: int
+    avg_ns: float
+    min_ns: int
+    max_ns: int
+    p50_ns: float
+    p95_ns: float
+    p99_ns: float
+    last_ns: int
+    """When the latest of them ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One committed series. `buckets` are cumulative counts per bound, without the `+Inf` one."""
+
+    labels: tuple[tuple[str, str], ...]
+    value: float
+    """The counter's value; for a histogram its count."""
+    sum: float = 0.0
+    buckets: tuple[int, ...] = ()
+    start_ns: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """All series of one metric."""
+
+    name: str
+    """As exposed, without `_total` or `_bucket`."""
+    type: str
+    """`counter` or `histogram`."""
+    help: str
+    unit: str
+    bounds: tuple[float, ...]
+    """Upper bounds of a histogram's buckets, in `unit`, without `+Inf`."""
+    series: Sequence[Series]
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """A committed state of all totals: the same for every process that reads it."""
+
+    families: Sequence[Family]
+    commit: int
+    """Number of the writer's commit that this state is of; it only grows."""
+    stale: bool = False
+    """True where the database could not be read just now and this is the last state, still the newest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accounting:
+    """accepted = stored + pending + the sum of dropped, checkable at any time."""
+
+    accepted: int
+    stored: int
+    pending: int
+    dropped: Mapping[str, int]
+    """By reason; every reason that exists is listed, also at 0."""
+    truncated: int
+    """Attribute values shortened or replaced because they were too large or not encodable."""
+
+    @property
+    def balanced(self) -> bool:
+        """Whether the equation holds."""
+        return self.accepted == self.stored + self.pending + sum(self.dropped.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Degradation:
+    """One thing that does not work as it should, in words that an operator can act on."""
+
+    part: str
+    """`journal`, `aggregates`, `history` or `writer`."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What the store is doing, as any process of the data directory sees it."""
+
+    degraded: Sequence[Degradation]
+    writer_pid: int | None
+    """The process that holds the writer's role; `None` while nobody does."""
+    lag_seconds: float
+    """Age of the oldest record that is journaled and not yet stored; 0 when there is none."""
+    last_commit_ns: int
+    journal_bytes: int
+    history_bytes: int
+    partitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What became of a state change that was asked for."""
+
+    id: str
+    applied: bool
+    """False where the writer had not got to it within the bound: it will."""
+    result: Mapping[str, Any]
