@@ -24,10 +24,10 @@ def _without_extra() -> int:
     return 2
 
 
-def _run_demo(**options: Any) -> int:
+def _run_demo(**options: Any) -> None:
     from .exporter.demo.runner import run_demo  # noqa: PLC0415  # imports every room
 
-    return run_demo(**options)
+    run_demo(**options)
 
 
 if __name__ == "__main__":

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
+from ..storage import Store
 from . import health, monitoring, scrape
 from .guard import Guard
 from .problems import HANDLERS
-
-if TYPE_CHECKING:
-    from ..storage import Store
 
 ROUTES = (
     Route("/metrics", scrape.metrics),

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..storage import TracekeepError
 from .serve import serve
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 _DataDir = Annotated[
     str | None, typer.Option(help="Data directory; by default $TRACEKEEP_DATA_DIR or ./tracekeep-data.")
@@ -20,7 +18,7 @@ _Host = Annotated[str, typer.Option(help="Address to listen on.")]
 _Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes any free one.")]
 
 
-def create_command(run_demo: Callable[..., int]) -> typer.Typer:
+def create_command(run_demo: Callable[..., None]) -> typer.Typer:
     """The command. The demo is given, as it uses rooms that this one must not import."""
     command = typer.Typer(
         help="Durable observability for Python services, with nothing else to run.",
@@ -52,7 +50,7 @@ def _serve(data_dir: _DataDir = None, host: _Host = "127.0.0.1", port: _Port = 9
     _told(lambda: serve(data_dir, host, port))
 
 
-def _demo_with(run_demo: Callable[..., int]) -> Callable[..., None]:
+def _demo_with(run_demo: Callable[..., None]) -> Callable[..., None]:
     def demo(
         host: _Host = "127.0.0.1",
         port: _Port = 8000,
@@ -66,11 +64,10 @@ def _demo_with(run_demo: Callable[..., int]) -> Callable[..., None]:
     return demo
 
 
-def _told(action: Callable[[], int]) -> None:
-    """Run an action for its exit code; what the user can mend is told in a line, with code 2."""
+def _told(action: Callable[[], None]) -> None:
+    """Run an action; what the user can mend is told in a line, with exit code 2."""
     try:
-        code = action()
+        action()
     except TracekeepError as error:
         typer.echo(f"tracekeep: {error}", err=True)
-        code = 2
-    raise typer.Exit(code)
+        raise typer.Exit(2) from None

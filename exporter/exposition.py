@@ -10,17 +10,12 @@ changes format must not begin new series.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import TYPE_CHECKING
 
-from ..storage.views import Family, Series
+from ..storage.views import Family, Series, Status, Totals
 from .negotiation import Format
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from ..storage.views import Status, Totals
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -6,20 +6,15 @@ restart would lose what waits in memory. So both say so, and both stay at 200.
 
 from __future__ import annotations
 
-from collections.abc import Sequence  # noqa: TC003  # msgspec reads the annotations
+from collections.abc import Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING
 
 import msgspec
+from starlette.requests import Request
 
-from ..storage import TracekeepError
+from ..storage import Degradation, Status, Store, TracekeepError
 from .offload import PROBES, ask
 from .responses import Json, rfc3339
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from ..storage import Degradation, Status, Store
 
 _VERSION = version("tracekeep")
 

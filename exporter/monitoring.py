@@ -7,11 +7,14 @@ What this process recorded before the request is seen by it: reads flush first, 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 
+from ..storage import Store
 from .offload import QUERIES, ask
 from .params import (
     CURSOR,
@@ -29,13 +32,6 @@ from .params import (
 )
 from .problems import ParameterError
 from .responses import Account, Cleared, Errors, Json, Performance, Spans, Trace
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.requests import Request
-
-    from ..storage import Store
 
 T = TypeVar("T")
 

@@ -8,12 +8,9 @@ text 0.0.4, never an error: a scrape with an odd header is still a scrape.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
 
 
 class Format(Enum):

@@ -6,19 +6,16 @@ endpoints run on; in lanes, so that they can't hold up a scrape or a health chec
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
+from starlette.requests import Request
 
 from ..storage import Store, Unavailable, current_store, open_store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from starlette.requests import Request
 
 T = TypeVar("T")
 

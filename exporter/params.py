@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from starlette.requests import Request
 
 from .problems import ParameterError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from starlette.requests import Request
 
 # Longer texts than any name or attribute value that is kept.
 _LONGEST_TEXT = 4096
@@ -157,9 +155,7 @@ def parse_trace_id(text: str) -> str:
     return text.lower()
 
 
-def require_order(
-    request: Request, values: dict[str, Any], low: Param, high: Param, *, or_equal: bool = False
-) -> None:
+def require_order(request: Request, values: dict[str, Any], low: Param, high: Param, *, or_equal: bool = False) -> None:
     """Check that the low parameter is below the high one, where both are given.
 
     Raises:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 
 from ..storage import InvalidCursor, QueryTimeout, SettingError, Unavailable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from starlette.requests import Request
 
 # Long enough for a degraded store to have tried again, short enough for a person to wait.
 RETRY_AFTER = {"Retry-After": "5"}

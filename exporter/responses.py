@@ -7,20 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.responses import Response
 
-if TYPE_CHECKING:
-    from ..storage.views import (
-        Accounting,
-        ErrorStats,
-        ErrorView,
-        OperationSummary,
-        Page,
-        SpanView,
-    )
+from ..storage.views import (
+    Accounting,
+    ErrorStats,
+    ErrorView,
+    OperationSummary,
+    Page,
+    SpanView,
+)
 
 _MINUTE_NS = 60e9
 _DURATIONS = ("avg", "min", "max", "p50", "p95", "p99")

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import gzip
 from functools import partial
-from typing import TYPE_CHECKING
 
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
-from ..storage import QueryTimeout, SettingError, Unavailable
+from ..storage import QueryTimeout, SettingError, Store, Unavailable
 from .exposition import render, status_families
 from .negotiation import Format, accepts_gzip, choose_format
 from .offload import SCRAPES, ask
 from .problems import RETRY_AFTER
-
-if TYPE_CHECKING:
-    from starlette.requests import Request
-
-    from ..storage import Store
 
 # What this process recorded just before is on the page, unless that takes longer.
 _FLUSH_SECONDS = 0.25

@@ -8,15 +8,11 @@ import socket
 import sys
 from contextlib import closing, suppress
 from ipaddress import ip_address
-from typing import TYPE_CHECKING
 
 import uvicorn
 
-from ..storage import TracekeepError, open_store
+from ..storage import Store, TracekeepError, open_store
 from .app import create_app
-
-if TYPE_CHECKING:
-    from ..storage import Store
 
 # Longer than any query's deadline that a person would wait for; then connections are cut.
 _GRACE_SECONDS = 5
@@ -33,11 +29,8 @@ class PortError(TracekeepError):
     """The address can't be listened on; the text says why."""
 
 
-def serve(data_dir: str | None, host: str, port: int) -> int:
+def serve(data_dir: str | None, host: str, port: int) -> None:
     """Serve until SIGINT or SIGTERM, then finish what runs, bounded, and close the store.
-
-    Returns:
-        The exit code.
 
     Raises:
         PortError: the address can't be listened on.
@@ -50,7 +43,6 @@ def serve(data_dir: str | None, host: str, port: int) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with suppress(KeyboardInterrupt):
             uvicorn.Server(_config(store)).run(sockets=[listener])
-    return 0
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -60,9 +52,7 @@ def listen(host: str, port: int) -> socket.socket:
         PortError: the address can't be listened on.
     """
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address, family=family)
     except UnicodeError:
         reason = "that is not the name of a host"

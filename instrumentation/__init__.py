@@ -1,0 +1,14 @@
+"""Instrumentation: how a service's spans and errors become records. The request path, and nothing slow in it."""
+
+from .asgi import TracingMiddleware
+from .json_errors import JsonErrorMiddleware, install_json_errors
+from .processor import RetainingSpanProcessor
+from .provider import instrument
+
+__all__ = [
+    "JsonErrorMiddleware",
+    "RetainingSpanProcessor",
+    "TracingMiddleware",
+    "install_json_errors",
+    "instrument",
+]

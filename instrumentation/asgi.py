@@ -337,9 +337,7 @@ def _describe(scope: Scope, headers: dict[bytes, bytes], methods: frozenset[str]
         host = _forwarded_host(headers) or host
     try:
         fixed = _fixed if len(host) <= _CACHED_LENGTH else _fixed.__wrapped__
-        verb, known = fixed(
-            scope.get("method"), scope.get("scheme", "http"), scope.get("http_version"), host, methods
-        )
+        verb, known = fixed(scope.get("method"), scope.get("scheme", "http"), scope.get("http_version"), host, methods)
     except TypeError:  # not even hashable
         verb, known = "HTTP", {"http.request.method": _OTHER}
     attributes = known.copy()

@@ -70,9 +70,7 @@ class Rollup:
 
     def copy(self) -> Rollup:
         """Another one with the same content."""
-        return Rollup(
-            self.count, self.errors, self.slow, self.sum, self.min, self.max, self.last, dict(self.sketch)
-        )
+        return Rollup(self.count, self.errors, self.slow, self.sum, self.min, self.max, self.last, dict(self.sketch))
 
 
 @dataclass(slots=True)
@@ -149,7 +147,9 @@ class Aggregates:
         self.operations = {(s, n, k): i for i, s, n, k in fetch("SELECT id, service, name, kind FROM operations")}
         self.accounting = dict(fetch("SELECT name, value FROM accounting"))
         self.counted = dict(fetch("SELECT journal, counted FROM journals"))
-        self.marks = {j: Position(s, o, q) for j, s, o, q in fetch("SELECT journal, segment, offset, sequence FROM marks")}
+        self.marks = {
+            j: Position(s, o, q) for j, s, o, q in fetch("SELECT journal, segment, offset, sequence FROM marks")
+        }
         properties = dict(fetch("SELECT name, value FROM properties"))
         self.commit = max(self.commit if not properties else 0, properties.get("commit", 0))
         self.cleared = properties.get("cleared", 0)

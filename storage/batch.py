@@ -6,7 +6,6 @@ commits, or after one of them was lost: then a record may be new to the one and 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +84,7 @@ class Databases:
     def orphaned_marks(self, root: Path) -> list[str]:
         """Journals that have marks but no directory any more."""
         try:
-            present = set(os.listdir(root))
+            present = {path.name for path in root.iterdir()}
         except OSError:
             return []  # not knowing is no reason to forget
         return [name for name in {*self.aggregates.marks, *self.history.marks} if name not in present]

@@ -75,7 +75,9 @@ def _refuse_foreign(path: Path, newest: int) -> None:
         return
     if application_id != APPLICATION_ID:
         raise ForeignFileError(
-            str(path), f"belongs to another application (application id {application_id:#x})", "Choose another data directory."
+            str(path),
+            f"belongs to another application (application id {application_id:#x})",
+            "Choose another data directory.",
         )
     if version > newest:
         raise ForeignFileError(
@@ -132,7 +134,8 @@ def create_statements(metadata: MetaData) -> list[str]:
     for table in metadata.sorted_tables:
         statements.append(str(CreateTable(table).compile(dialect=dialect)))
         statements += [
-            str(CreateIndex(index).compile(dialect=dialect)) for index in sorted(table.indexes, key=lambda i: str(i.name))
+            str(CreateIndex(index).compile(dialect=dialect))
+            for index in sorted(table.indexes, key=lambda i: str(i.name))
         ]
     return statements
 

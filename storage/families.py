@@ -87,29 +87,35 @@ def span_labels(service: str, name: str, kind: int, status: int) -> Labels:
     )
 
 
-def _name(enum: type[SpanKind] | type[StatusCode], number: int) -> str:
+def _name(enum: type[SpanKind | StatusCode], number: int) -> str:
     try:
         return enum(number).name
     except ValueError:
         return enum(0).name
 
 
+_HTTP_LABELS = (
+    ("http_request_method", "http.request.method"),
+    ("url_scheme", "url.scheme"),
+    ("http_route", "http.route"),
+    ("http_response_status_code", "http.response.status_code"),
+    ("error_type", "error.type"),
+)
+
+
 def http_labels(service: str, attributes: Mapping[str, Any]) -> Labels | None:
     """Labels of the HTTP server duration, after the semantic conventions; None for a span that isn't one.
 
-    `http_route` is empty where no route matched: unknown paths share one series.
+    `http_route` is missing where no route matched: unknown paths share one series.
     """
-    method = attributes.get("http.request.method")
-    if method is None:
+    if "http.request.method" not in attributes:
         return None
-    return (
-        ("service", bounded(service)),
-        ("http_request_method", bounded(method)),
-        ("url_scheme", bounded(attributes.get("url.scheme", ""))),
-        ("http_route", bounded(attributes.get("http.route", ""))),
-        ("http_response_status_code", bounded(attributes.get("http.response.status_code", ""))),
-        ("error_type", bounded(attributes.get("error.type", ""))),
-    )
+    labels = [("service", bounded(service))]
+    for label, key in _HTTP_LABELS:
+        value = attributes.get(key)
+        if value is not None:
+            labels.append((label, bounded(value)))
+    return tuple(labels)
 
 
 def exception_labels(service: str, type_: str) -> Labels:

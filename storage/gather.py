@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -53,7 +52,7 @@ class Gatherer:
     def discover(self) -> None:
         """Take note of new journals, and of processes that have died."""
         try:
-            names = os.listdir(self._root)
+            names = [path.name for path in self._root.iterdir()]
         except OSError:
             return
         for name in names:

@@ -40,9 +40,7 @@ SHARED_KEYS = frozenset(
 )  # fmt: skip
 """Attributes that usually have few values: stored once for all spans that have the same."""
 
-LABEL_KEYS = frozenset(
-    {"http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type"}
-)
+LABEL_KEYS = frozenset({"http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type"})
 """Those of them that totals are labelled with: shared even when the sets have reached their limit."""
 
 MAX_SETS = 4096
@@ -60,9 +58,11 @@ Row = tuple[Any, ...]
 class Shape:
     """What all spans of one operation with the same shared attributes and status have in common."""
 
-    __slots__ = ("attribute_set", "attributes", "folds", "kind", "name", "operation", "service", "series", "status")
+    __slots__ = ("attribute_set", "attributes", "folds", "kind", "name", "operation", "series", "service", "status")
 
-    def __init__(self, operation: Operation, attributes: dict[str, Any], attribute_set: int | None, status: int) -> None:
+    def __init__(
+        self, operation: Operation, attributes: dict[str, Any], attribute_set: int | None, status: int
+    ) -> None:
         self.operation = operation.id
         self.service = operation.service
         self.name = operation.name
@@ -150,7 +150,9 @@ class Dictionary:
     Made anew with each partition, so each can be read on its own.
     """
 
-    def __init__(self, *, last_origin: int = 0, last_operation: int = 0, last_set: int = 0, last_error: int = 0) -> None:
+    def __init__(
+        self, *, last_origin: int = 0, last_operation: int = 0, last_set: int = 0, last_error: int = 0
+    ) -> None:
         self.origins: dict[bytes, KnownOrigin] = {}
         self.sets: dict[tuple[tuple[str, Any], ...], int] = {}
         self.shape_count = 0
@@ -219,10 +221,8 @@ class Dictionary:
             fold[0].append(end - start)
             fold[1].append(end)
             rows.append(row)
-            if start < batch.min_start:
-                batch.min_start = start
-            if end > batch.max_end:
-                batch.max_end = end
+            batch.min_start = min(batch.min_start, start)
+            batch.max_end = max(batch.max_end, end)
 
     # --- dictionaries --------------------------------------------------------------------------------------------
 

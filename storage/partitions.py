@@ -35,6 +35,7 @@ _INSERT_SPANS = _INSERT_SPAN + ",".join([_SPAN] * _ROWS_A_STATEMENT)
 _INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _UPDATE_ERROR = "UPDATE errors SET operational=?, operation=?, attributes=? WHERE id=?"
 
+
 def partition_files(directory: Path) -> list[Path]:
     """All partitions, oldest first; none where the directory can't be read."""
     try:
@@ -83,9 +84,7 @@ class History:
         self.marks = {**self.marks, **marks}
         tables = ("origins", "operations", "attribute_sets", "errors")
         last = [fetch(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0] for table in tables]
-        self.dictionary = Dictionary(
-            last_origin=last[0], last_operation=last[1], last_set=last[2], last_error=last[3]
-        )
+        self.dictionary = Dictionary(last_origin=last[0], last_operation=last[1], last_set=last[2], last_error=last[3])
 
     def _fresh_path(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -206,7 +205,10 @@ class History:
     # --- commands and retention ---------------------------------------------------------------------------------------
 
     def clear_errors(self, until_ns: int) -> int:
-        """Delete the errors up to a time from all partitions; how many. What can't be opened is left: it is hidden anyway."""
+        """Delete the errors up to a time from all partitions; how many.
+
+        What can't be opened is left as it is: no query shows it any more.
+        """
         cleared = self._delete_errors(self._connection, until_ns)
         for path in partition_files(self.directory):
             if path != self.path:

@@ -151,9 +151,7 @@ class HistoryReader:
             found.cursor = _encode_cursor(*found.places[limit - 1])
         return found
 
-    def _visit(
-        self, visit: Callable[[str, Connection], bool], found: Found[Any], *, newest: str | None = None
-    ) -> None:
+    def _visit(self, visit: Callable[[str, Connection], bool], found: Found[Any], *, newest: str | None = None) -> None:
         """Call for each partition, newest first, until it returns False; one that can't be read is passed over.
 
         Raises:
@@ -250,7 +248,10 @@ def _has_attribute(column: ColumnElement[Any], key: str, value: str) -> ColumnEl
 
 def _span_view(row: Any, _stem: str) -> SpanView:
     details: dict[str, Any] = _from_json(row.details) if row.details else {}
-    attributes = {**(_from_json(row.shared) if row.shared else {}), **(_from_json(row.attributes) if row.attributes else {})}
+    attributes = {
+        **(_from_json(row.shared) if row.shared else {}),
+        **(_from_json(row.attributes) if row.attributes else {}),
+    }
     return SpanView(
         trace_id=row.trace_id.hex(),
         span_id=_hex64(row.span_id),
@@ -265,7 +266,9 @@ def _span_view(row: Any, _stem: str) -> SpanView:
         attributes=attributes,
         resource=_from_json(row.resource),
         scope=_from_json(row.scope),
-        events=[{"time_ns": time, "name": name, "attributes": found} for time, name, found in details.get("events", ())],
+        events=[
+            {"time_ns": time, "name": name, "attributes": found} for time, name, found in details.get("events", ())
+        ],
         links=[
             {"trace_id": trace, "span_id": span, "attributes": found} for trace, span, found in details.get("links", ())
         ],

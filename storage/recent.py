@@ -75,7 +75,7 @@ def _tail(directory: Path, applied: int) -> tuple[list[bytes], dict[int, bytes]]
     """Payloads of the newest spans, and the definitions that they refer to, from the last two segments."""
     payloads: list[bytes] = []
     origins: dict[int, bytes] = {}
-    for number in [n for n in segments.numbers(directory)][-3:]:
+    for number in segments.numbers(directory)[-3:]:
         data = (directory / f"{number:08d}.seg").read_bytes()[FIRST_FRAME:]
         for type_, sequence, payload in scan(data, len(data))[0]:
             if type_ == FrameType.ORIGIN:
@@ -110,7 +110,9 @@ def _span_view(row: Any, operation: Any, origin: Any, sets: Mapping[int, str]) -
         attributes={**attributes, **(_from_json(own) if own else {})},
         resource=_from_json(origin[2]),
         scope=_from_json(origin[3]),
-        events=[{"time_ns": time, "name": name, "attributes": found} for time, name, found in details.get("events", ())],
+        events=[
+            {"time_ns": time, "name": name, "attributes": found} for time, name, found in details.get("events", ())
+        ],
         trace_state=details.get("state"),
         parent_is_remote=details.get("remote", False),
         dropped=details.get("dropped", {}),

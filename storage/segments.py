@@ -1,7 +1,7 @@
-"""A segment: one fully allocated file that frames are copied into. Mechanism only.
+r"""A segment: one fully allocated file that frames are copied into. Mechanism only.
 
     offset  0                8          16         24           64
-            | "TKSEG\\x01\\0\\0" | number u64 | size u64 | zeros … | frames (see frames.py) … zeros
+            | "TKSEG\x01\0\0" | number u64 | size u64 | zeros … | frames (see frames.py) … zeros
 
 Appending through a mapping is a copy, not a system call, so it never waits and never gives the
 interpreter away. A write through a mapping beyond allocated space raises SIGBUS, so a segment is
@@ -22,6 +22,7 @@ from pathlib import Path
 _HEADER = struct.Struct("<8sQQ")
 _MAGIC = b"TKSEG\x01\0\0"
 FIRST_FRAME = 64
+_NAME = re.compile(r"\d{8}\.seg")
 _PAGE = 4096
 _TOUCHED_AT_A_TIME = 64  # pages; between two runs others may have the interpreter
 
@@ -117,14 +118,14 @@ def numbers(directory: Path) -> list[int]:
     Raises:
         OSError: the directory can't be read.
     """
-    return sorted(int(name[:-4]) for name in os.listdir(directory) if re.fullmatch(r"\d{8}\.seg", name))
+    return sorted(int(name[:-4]) for name in os.listdir(directory) if _NAME.fullmatch(name))  # noqa: PTH208  # names are all it needs
 
 
 def can_map(directory: Path) -> bool:
     """Whether the file system under `directory` honours allocation, so that mapping is safe."""
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        device = os.stat(directory).st_dev
+        device = directory.stat().st_dev
     except OSError:
         return False
     wanted = f"{os.major(device)}:{os.minor(device)}"

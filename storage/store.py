@@ -100,6 +100,8 @@ class Store:
         wanted, name = self.journal.sequence, self.journal.name
         if not wanted:
             return True
+        if self._closed:
+            timeout = 0.0
         writer = self._writer
         if writer is not None and writer.holds_role:
             return writer.wait_applied(name, wanted, timeout)
@@ -173,7 +175,7 @@ class Store:
         return read_state(self.data_dir / "writer.state")
 
     def accounting(self) -> Accounting:
-        """accepted = stored + pending + dropped, over all processes; never raises."""
+        """Accepted = stored + pending + dropped, over all processes; never raises."""
         return settle(self._snapshot, self.data_dir / "journal", self.journal)
 
     def _snapshot(self) -> Snapshot:
@@ -274,7 +276,16 @@ class Store:
             InvalidCursor, QueryTimeout.
         """
         wanted = SpanFilter(
-            service, name, kind, status, min_duration_ns, max_duration_ns, since_ns, until_ns, trace_id, attributes or {}
+            service,
+            name,
+            kind,
+            status,
+            min_duration_ns,
+            max_duration_ns,
+            since_ns,
+            until_ns,
+            trace_id,
+            attributes or {},
         )
         found = self._history.find_spans(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
@@ -293,9 +304,7 @@ class Store:
             found.items.sort(key=lambda span: span.start_ns)
         return found.items
 
-    def _page(
-        self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]
-    ) -> Page[T]:
+    def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
         if not self._is_behind(found):
             return Page(found.items, found.cursor)
         newest = pending(self._recent()) if cursor is None else []

@@ -68,7 +68,9 @@ class TotalsReader:
 
     def _totals(self, *, stale: bool) -> Totals:
         families = [
-            _family(spec, list(self._known.get(name, {}).values())) for name, spec in FAMILIES.items() if name in self._known
+            _family(spec, list(self._known.get(name, {}).values()))
+            for name, spec in FAMILIES.items()
+            if name in self._known
         ]
         return Totals([*families, *_own(self._figures)], self._commit, stale=stale)
 
@@ -151,4 +153,3 @@ def _summary(rows: list[Any]) -> OperationSummary:
         p99_ns=p99,
         last_ns=max(row.last for row in rows),
     )
-

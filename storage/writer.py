@@ -105,7 +105,7 @@ class Writer:
             return self._applied.wait_for(lambda: self._marks.get(name, 0) >= sequence, timeout)
 
     def abandon_after_fork(self) -> None:
-        """In a forked child: close the inherited locks; connections are left alone, closing them would hurt the parent's."""
+        """In a forked child: close the inherited locks. Connections are left alone: closing would hurt the parent's."""
         for lock in (self._role, self._claim):
             if lock is not None:
                 lock.release()
@@ -358,7 +358,9 @@ class Writer:
     def _renew(self, part: str) -> None:
         base = self._databases.aggregates if part == "aggregates" else self._databases.history
         broken = base.is_damaged() or not base.is_replaced()
-        _logger.warning("tracekeep: %s was %s; a new one is begun", base.path, "broken" if broken else "deleted or replaced")
+        _logger.warning(
+            "tracekeep: %s was %s; a new one is begun", base.path, "broken" if broken else "deleted or replaced"
+        )
         base.renew(broken=broken)
 
     # --- failures --------------------------------------------------------------------------------------------------

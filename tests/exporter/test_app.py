@@ -121,9 +121,7 @@ def test_without_totals_there_are_no_numbers():
     assert response.text == "The totals can't be read just now: The disk is full.\n"
 
 
-@pytest.mark.parametrize(
-    "error", [Unavailable("No disk."), SettingError("data_dir", "", "the path of a directory")]
-)
+@pytest.mark.parametrize("error", [Unavailable("No disk."), SettingError("data_dir", "", "the path of a directory")])
 def test_without_a_store_the_process_lives_and_is_not_ready(error):
     """A restart would not help; traffic would not either."""
     client = failing(error)
@@ -141,9 +139,7 @@ def test_a_fault_of_ours_is_a_500_that_tells_nothing(path, caplog):
         response = client.get(path)
         document(response, 500)
         assert "secret" not in response.text
-    assert [record.levelno for record in caplog.records if record.name == "tracekeep.exporter"] == [
-        logging.ERROR
-    ]
+    assert [record.levelno for record in caplog.records if record.name == "tracekeep.exporter"] == [logging.ERROR]
 
 
 def test_what_is_not_there_is_a_problem_too():

@@ -14,7 +14,11 @@ NARROW = {"COLUMNS": "80", "TERM": "dumb", "NO_COLOR": "1"}
 
 
 def run(*args, demo=None):
-    return CliRunner(env=NARROW).invoke(create_command(demo or (lambda **_: 0)), args)
+    return CliRunner(env=NARROW).invoke(create_command(demo or (lambda **_: None)), args)
+
+
+def python(*args):
+    return subprocess.run([sys.executable, *args], capture_output=True, text=True, check=False, timeout=20)
 
 
 @pytest.mark.parametrize("args", [(), ("--help",), ("serve", "--help"), ("demo", "--help")])
@@ -38,17 +42,15 @@ def test_the_version_is_that_of_the_package():
 
 
 def test_the_demo_is_called_with_its_options():
-    """Whatever isn't given has the default that `make run` relies on; its code is the command's."""
+    """Whatever isn't given has the default that `make run` relies on; it ends the command as it likes."""
     calls = []
 
     def demo(**options):
         calls.append(options)
-        return 3
+        raise SystemExit(3)
 
     assert run("demo", "--rate", "5", demo=demo).exit_code == 3
-    assert calls == [
-        {"host": "127.0.0.1", "port": 8000, "data_dir": "tracekeep-demo-data", "workers": 2, "rate": 5.0}
-    ]
+    assert calls == [{"host": "127.0.0.1", "port": 8000, "data_dir": "tracekeep-demo-data", "workers": 2, "rate": 5.0}]
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,6 @@ def test_the_demo_is_called_with_its_options():
         (("bogus",), "bogus"),
         (("serve", "--port", "65536"), "--port"),
         (("demo", "--workers", "0"), "--workers"),
-        (("serve", "--data-dir", "", "--port", "0"), "data_dir"),
         (("serve", "--host", "x" * 300), "not the name of a host"),
     ],
 )
@@ -99,12 +100,17 @@ def test_ipv6_addresses_are_listened_on():
         assert listener.family == socket.AF_INET6
 
 
+def test_a_wrong_setting_is_told_in_a_line():
+    """It names the setting and what is allowed."""
+    done = python("-m", "tracekeep", "serve", "--data-dir", "", "--port", "0")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"tracekeep: Setting 'data_dir' is '', but must be .*\n", done.stderr)
+
+
 @pytest.mark.parametrize("module", ["typer", "uvicorn"])
 def test_without_the_extra_the_command_says_how_to_get_it(module):
     """One line, exit code 2."""
     code = f"import sys; sys.modules[{module!r}] = None; from tracekeep.__main__ import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
     assert re.fullmatch(r".*pip install 'tracekeep\[serve\]'\n", done.stderr)

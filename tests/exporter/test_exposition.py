@@ -18,9 +18,7 @@ PARSERS = {
     Format.OPENMETRICS: openmetrics_parser.text_string_to_metric_families,
 }
 formats = pytest.mark.parametrize("fmt", Format, ids=lambda fmt: fmt.name)
-STATUS = Status(
-    [Degradation("history", "disk full")], 4711, 0.25, 1_763_900_000_123_456_789, 8192, 123_456, 3
-)
+STATUS = Status([Degradation("history", "disk full")], 4711, 0.25, 1_763_900_000_123_456_789, 8192, 123_456, 3)
 
 
 def counter(*series, name="jobs", text="Jobs that ended."):
@@ -239,9 +237,7 @@ def test_promtool_finds_nothing_to_complain_of():
     text = page(
         counter(Series((("service", ascii_text),), 3.0), name="traces_spanmetrics_calls"),
         histogram(Series((("service", "a"),), 3.0, 1.5, (1, 2, 3)), name="traces_spanmetrics_latency"),
-        histogram(
-            Series((("service", "a"),), 3.0, 1.5, (1, 2, 3)), name="http_server_request_duration_seconds"
-        ),
+        histogram(Series((("service", "a"),), 3.0, 1.5, (1, 2, 3)), name="http_server_request_duration_seconds"),
         counter(Series((("reason", "full"),), 0.0), name="tracekeep_records_dropped"),
         gauges=status_families(STATUS),
     )

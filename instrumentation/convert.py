@@ -1,0 +1,183 @@
+"""From OpenTelemetry's objects to records: the careful way, for whatever the fast one can't take.
+
+Every value has a limit, so that one attribute can't fill the journal; what is cut or replaced is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from ..storage.records import REMOTE_PARENT, Event, Extra, Link, Origin, SpanRecord
+
+MAX_VALUE = 32 * 1024
+"""Characters of a text, bytes of a byte string, in an attribute, a name or a message."""
+MAX_ITEMS = 1000
+"""Elements of a sequence or a mapping inside an attribute."""
+MAX_DEPTH = 8
+MAX_RECORD = 256 * 1024
+"""Bytes of an encoded span; past it attributes are left out, the last ones first."""
+
+_MIN_INT, _MAX_INT = -(1 << 63), (1 << 63) - 1
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Cleaner:
+    """Makes any value one that a record can carry, and counts what it had to change.
+
+    Attributes:
+        changed: values that were cut, replaced or left out.
+    """
+
+    def __init__(self, budget: int = MAX_RECORD) -> None:
+        self.changed = 0
+        self._budget = budget
+
+    def attributes(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
+        """A mapping of attributes within the limits and what is left of the budget."""
+        clean: dict[str, Any] = {}
+        for key, value in (given or {}).items():
+            name, kept = self.text(str(key)), self.value(value)
+            size = len(name) + _size(kept)
+            if size > self._budget:
+                self.changed += 1
+                continue
+            self._budget -= size
+            clean[name] = kept
+        return clean
+
+    def value(self, value: Any, depth: int = 0) -> Any:
+        """One value."""
+        if isinstance(value, str):
+            return self.text(value)
+        if value is None or isinstance(value, bool | float):
+            return float(value) if isinstance(value, float) else value
+        if isinstance(value, int):
+            return int(value) if _MIN_INT <= value <= _MAX_INT else self._replaced(hex(value))
+        if isinstance(value, bytes | bytearray | memoryview):
+            return self._cut(bytes(value))
+        if depth >= MAX_DEPTH:
+            return self._replaced("…")
+        if isinstance(value, Mapping):
+            pairs = self._first(list(value.items()))
+            return {self.text(str(key)): self.value(item, depth + 1) for key, item in pairs}
+        if isinstance(value, Sequence | set | frozenset):
+            return [self.value(item, depth + 1) for item in self._first(list(value))]
+        return self._replaced(_safe_str(value))
+
+    def text(self, text: str) -> str:
+        """A text of bounded length that UTF-8 can carry."""
+        if len(text) > MAX_VALUE:
+            self.changed += 1
+            text = text[: MAX_VALUE - 1] + "…"
+        if not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # lone surrogates
+                self.changed += 1
+                text = text.encode(errors="replace").decode()
+        return text
+
+    def _cut(self, data: bytes) -> bytes:
+        if len(data) > MAX_VALUE:
+            self.changed += 1
+        return data[:MAX_VALUE]
+
+    def _first(self, items: list[Any]) -> list[Any]:
+        if len(items) > MAX_ITEMS:
+            self.changed += 1
+        return items[:MAX_ITEMS]
+
+    def _replaced(self, text: str) -> str:
+        self.changed += 1
+        return self.text(text)
+
+
+def _size(value: Any) -> int:
+    try:
+        return len(_encode(value))
+    except (TypeError, ValueError):  # pragma: no cover  # cleaned values always encode
+        return MAX_RECORD
+
+
+def _safe_str(value: object) -> str:
+    try:
+        return str(value)
+    except Exception:  # an attribute's own __str__ is the user's code
+        return f"<{type(value).__name__}>"
+
+
+def encode_span(span: ReadableSpan, origin: int) -> tuple[bytes, int]:
+    """A span as a journal payload, through OpenTelemetry's public interface only.
+
+    Args:
+        span: a finished one.
+        origin: the number of its origin's definition.
+
+    Returns:
+        The payload, and how many values had to be changed.
+    """
+    context, parent = span.get_span_context(), span.parent
+    assert context is not None
+    cleaner = Cleaner()
+    start = _time(span.start_time)
+    record = SpanRecord(
+        trace_id=context.trace_id.to_bytes(16, "big"),
+        span_id=context.span_id,
+        parent_id=parent.span_id if parent is not None else 0,
+        flags=int(context.trace_flags) | (REMOTE_PARENT if parent is not None and parent.is_remote else 0),
+        origin=origin,
+        name=cleaner.text(str(span.name)),
+        kind=span.kind.value + 1,
+        start=start,
+        end=_time(span.end_time) or start,
+        status=span.status.status_code.value,
+        message=cleaner.text(span.status.description) if span.status.description else None,
+        attributes=cleaner.attributes(span.attributes),
+        extra=_extra(span, cleaner),
+    )
+    return _encode(record), cleaner.changed
+
+
+def _extra(span: ReadableSpan, cleaner: Cleaner) -> Extra:
+    context = span.get_span_context()
+    assert context is not None
+    links = span.links[:MAX_ITEMS]
+    return Extra(
+        trace_state=context.trace_state.to_header() or None,
+        events=[
+            Event(_time(event.timestamp), cleaner.text(event.name), cleaner.attributes(event.attributes))
+            for event in span.events[:MAX_ITEMS]
+        ],
+        links=[
+            Link(link.context.trace_id.to_bytes(16, "big"), link.context.span_id, cleaner.attributes(link.attributes))
+            for link in links
+        ],
+        dropped_attributes=span.dropped_attributes,
+        dropped_events=span.dropped_events,
+        dropped_links=span.dropped_links,
+        truncated=cleaner.changed,
+    )
+
+
+def _time(value: int | None) -> int:
+    return min(max(value or 0, 0), _MAX_INT)
+
+
+def encode_origin(resource: Resource, scope: InstrumentationScope | None) -> bytes:
+    """A resource and a scope as the payload of a definition."""
+    cleaner = Cleaner(budget=MAX_RECORD // 4)
+    origin = Origin(
+        resource=cleaner.attributes(resource.attributes),
+        resource_schema_url=resource.schema_url or "",
+        scope_name=cleaner.text(scope.name) if scope is not None else "",
+        scope_version=cleaner.text(scope.version or "") if scope is not None else "",
+        scope_schema_url=cleaner.text(scope.schema_url or "") if scope is not None else "",
+        scope_attributes=cleaner.attributes(scope.attributes) if scope is not None else {},
+    )
+    return _encode(origin)

@@ -1,0 +1,127 @@
+"""`instrument()`: everything that a service needs to be recorded, once for each process."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+from collections.abc import Callable
+from os import PathLike
+from typing import Any, TypeVar, cast
+
+from opentelemetry import trace
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+
+from ..storage import Store, open_store
+from .asgi import TracingMiddleware
+from .json_errors import JsonErrorMiddleware, install_json_errors
+from .processor import RetainingSpanProcessor
+from .settings import InstrumentSettings, is_disabled, resolve_instrument_settings
+
+_logger = logging.getLogger("tracekeep")
+App = TypeVar("App")
+
+EXIT_SECONDS = 2.0
+"""The most that leaving the process is held up; nothing is lost by leaving earlier."""
+
+_MARK = "_tracekeep_instrumented"
+_lock = threading.Lock()
+_done: list[tuple[Store, InstrumentSettings]] = []
+
+
+def instrument(
+    app: App | None = None,
+    *,
+    data_dir: str | PathLike[str] | None = None,
+    service_name: str | None = None,
+    service_version: str | None = None,
+    json_errors: bool | None = None,
+    record_own_routes: bool | None = None,
+    **store_settings: Any,
+) -> App:
+    """Record an application: spans of its requests, and all that OpenTelemetry's API makes inside them.
+
+    Tracing is set up once for each process; a second call changes no setting and says so in the log, but
+    an application that isn't instrumented yet is. An SDK TracerProvider that is there already is used.
+
+    Args:
+        app: any ASGI application, or None to set up tracing alone.
+        data_dir: where to keep everything; default `TRACEKEEP_DATA_DIR`, else `./tracekeep-data`.
+        service_name: `service.name`; default `TRACEKEEP_SERVICE_NAME`, then `OTEL_SERVICE_NAME`.
+        service_version: `service.version`; default `TRACEKEEP_SERVICE_VERSION`.
+        json_errors: answer unhandled exceptions with a problem document that hides unexpected messages.
+        record_own_routes: record requests to the exporter's routes too.
+        store_settings: see `tracekeep.storage.StoreSettings`, e.g. `writer="none"`.
+
+    Returns:
+        The application to serve: the same object for Starlette and FastAPI, a wrapper for others.
+
+    Raises:
+        SettingError: a setting has a value that it can't have.
+    """
+    settings = resolve_instrument_settings(
+        service_name=service_name,
+        service_version=service_version,
+        json_errors=json_errors,
+        record_own_routes=record_own_routes,
+    )
+    if is_disabled():
+        return _answer_errors(app, settings) if app is not None else cast("App", None)
+    with _lock:
+        if _done:
+            _logger.warning(
+                "tracekeep: instrument() has been called before in this process; its settings stay (data in %s)",
+                _done[0][0].data_dir,
+            )
+            settings = _done[0][1]
+        else:
+            store = open_store(data_dir, **store_settings)
+            _set_up(store, settings)
+            _done.append((store, settings))
+    return _wrap(_answer_errors(app, settings), settings) if app is not None else cast("App", None)
+
+
+def _set_up(store: Store, settings: InstrumentSettings) -> None:
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider(resource=_resource(settings))
+        trace.set_tracer_provider(provider)
+    provider.add_span_processor(RetainingSpanProcessor(store))
+    atexit.register(store.close, EXIT_SECONDS)
+
+
+def _resource(settings: InstrumentSettings) -> Resource:
+    given = {"service.name": settings.service_name, "service.version": settings.service_version}
+    return Resource.create({key: value for key, value in given.items() if value is not None})
+
+
+def _answer_errors(app: App, settings: InstrumentSettings) -> App:
+    if not settings.json_errors or getattr(app, _MARK, False):
+        return app
+    if hasattr(app, "add_exception_handler"):
+        install_json_errors(cast("Any", app))
+        return app
+    return cast("App", JsonErrorMiddleware(cast("Any", app)))
+
+
+def _wrap(app: App, settings: InstrumentSettings) -> App:
+    if isinstance(app, TracingMiddleware) or getattr(app, _MARK, False):
+        return app
+    if hasattr(app, "build_middleware_stack") and hasattr(app, "middleware_stack"):
+        _wrap_stack(app, settings)
+        return app
+    return cast("App", TracingMiddleware(cast("Any", app), record_own_routes=settings.record_own_routes))
+
+
+def _wrap_stack(app: Any, settings: InstrumentSettings) -> None:
+    """Starlette and FastAPI: stand outside of all their middleware, so that what that does is recorded too."""
+
+    def outside(stack: Any) -> TracingMiddleware:
+        return TracingMiddleware(stack, record_own_routes=settings.record_own_routes)
+
+    build: Callable[[], Any] = app.build_middleware_stack
+    app.build_middleware_stack = lambda: outside(build())
+    if app.middleware_stack is not None:
+        app.middleware_stack = outside(app.middleware_stack)
+    setattr(app, _MARK, True)
