@@ -23,8 +23,6 @@ Labels = tuple[tuple[str, str], ...]
 PARTS = ("journal", "aggregates", "history", "writer")
 # Label text is kept for as many series as five full families have (series limit 2,000): about 2 MB.
 _CACHED_SERIES = 10_000
-# Above this, a float that happens to be whole isn't a count any more.
-_LARGEST_WHOLE = 2.0**53
 _NAMED = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
@@ -139,11 +137,10 @@ def _escape_help(text: str) -> str:
 
 def _number(value: float) -> str:
     """A sample's value: whole numbers without a point."""
-    if -_LARGEST_WHOLE < value < _LARGEST_WHOLE and value == int(value):
-        return str(int(value))
-    return _go_float(value)
+    return _go_float(value).removesuffix(".0")
 
 
 def _go_float(value: float) -> str:
     """The shortest text that reads back equal, with the names that Go gives to what isn't a number."""
-    return _NAMED.get(text := repr(float(value)), text)
+    text = repr(float(value))
+    return _NAMED.get(text, text)

@@ -13,7 +13,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from ..storage.records import REMOTE_PARENT, Event, Extra, Link, Origin, SpanRecord
+from ..storage.records import REMOTE_KNOWN, REMOTE_PARENT, Event, Extra, Link, Origin, SpanRecord
 
 MAX_VALUE = 32 * 1024
 """Characters of a text, bytes of a byte string, in an attribute, a name or a message."""
@@ -130,7 +130,7 @@ def encode_span(span: ReadableSpan, origin: int) -> tuple[bytes, int]:
         trace_id=context.trace_id.to_bytes(16, "big"),
         span_id=context.span_id,
         parent_id=parent.span_id if parent is not None else 0,
-        flags=int(context.trace_flags) | (REMOTE_PARENT if parent is not None and parent.is_remote else 0),
+        flags=context.trace_flags | REMOTE_KNOWN | (REMOTE_PARENT if parent is not None and parent.is_remote else 0),
         origin=origin,
         name=cleaner.text(str(span.name)),
         kind=span.kind.value + 1,

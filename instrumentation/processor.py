@@ -9,9 +9,10 @@ import msgspec
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from ..storage import Store, open_store
-from ..storage.records import REMOTE_PARENT, FrameType
+from ..storage.records import REMOTE_KNOWN, REMOTE_PARENT, FrameType
 from .convert import MAX_VALUE, encode_origin, encode_span
 
 _logger = logging.getLogger("tracekeep")
@@ -20,6 +21,8 @@ _SAMPLED = 1
 _ERROR = 2
 _MAX_ORIGINS = 10_000
 _REPEAT = 20.0
+
+_NO_STATE = DEFAULT_TRACE_STATE
 
 _Known = tuple[Resource, InstrumentationScope | None, int]
 
@@ -53,10 +56,11 @@ class RetainingSpanProcessor(SpanProcessor):
             if not flags & _SAMPLED:
                 return
             parent = span._parent  # noqa: SLF001
+            flags = flags | REMOTE_KNOWN  # makes a plain int of the SDK's subclass of it
             parent_id = 0
             if parent is not None:
-                parent_id = parent.span_id
-                if parent.is_remote:
+                _, parent_id, is_remote, *_ = parent
+                if is_remote:
                     flags |= REMOTE_PARENT
             known = self._origins.get(id(span._instrumentation_scope))  # noqa: SLF001
             if known is None or known[0] is not span._resource:  # noqa: SLF001
@@ -67,7 +71,7 @@ class RetainingSpanProcessor(SpanProcessor):
             if (
                 span._events._dq  # type: ignore[attr-defined]  # noqa: SLF001
                 or span._links._dq  # type: ignore[attr-defined]  # noqa: SLF001
-                or trace_state
+                or (trace_state is not _NO_STATE and trace_state)
                 or attributes.dropped  # type: ignore[union-attr]
             ):
                 self._on_end_carefully(span)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +96,15 @@ class Change:
     counted: dict[str, bytes] = field(default_factory=dict)
     commands: list[tuple[str, int, str]] = field(default_factory=list)
     cleared: int | None = None
+
+    def add(self, state: SeriesState, more: Delta) -> None:
+        """Add another change's delta of a series."""
+        delta = self.series.setdefault(state, Delta())
+        delta.value += more.value
+        delta.sum += more.sum
+        if more.buckets is not None:
+            have = delta.buckets or [0] * len(more.buckets)
+            delta.buckets = [one + other for one, other in zip(have, more.buckets, strict=True)]
 
 
 class Aggregates:
@@ -347,6 +356,32 @@ class Aggregates:
         everything.cleared = self.cleared
         with engine.transaction(self._connection) as connection:
             self._write(connection, everything)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing has ever been committed to it."""
+        return not self._has(0)
+
+    def forget_rollups(self) -> None:
+        """Empty the rollups, to begin counting them anew."""
+        self._rollups.clear()
+        with engine.transaction(self._connection) as connection:
+            connection.execute("DELETE FROM rollups")
+
+    def apply_rollups(self, change: Change, *, keep: Container[tuple[int, int]] = ()) -> None:
+        """Commit a change's rollups alone, but for those in `keep`.
+
+        Raises:
+            sqlite3.Error: nothing has changed.
+        """
+        rollups = {key: rollup for key, rollup in change.rollups.items() if key not in keep}
+        with engine.transaction(self._connection) as connection:
+            connection.executemany("INSERT OR REPLACE INTO operations VALUES (?,?,?,?)", change.operations)
+            connection.executemany(_UPSERT_ROLLUP, [_rollup_row(key, rollup) for key, rollup in rollups.items()])
+
+    def recent_rollups(self) -> frozenset[tuple[int, int]]:
+        """Minutes and operations that memory has, so that nothing needs to be counted anew for them."""
+        return frozenset(self._rollups)
 
     def make_durable(self) -> None:
         """See `engine.make_durable`."""

@@ -48,7 +48,7 @@ def open_writer(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> 
         sqlite3.DatabaseError: locked, full, or corrupt.
     """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size:
+    if path.exists():
         _refuse_foreign(path, len(migrations) + 1)
     else:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -88,15 +88,22 @@ def _refuse_foreign(path: Path, newest: int) -> None:
 
 
 def read_header(path: Path) -> tuple[int, int] | None:
-    """(application id, user version) from the first page; None where it is no SQLite file."""
+    """(application id, user version) as the file itself says, without its log; None where it is no database.
+
+    Through SQLite, never by opening the file: closing any descriptor of it would drop all of this process's
+    POSIX locks on it (https://sqlite.org/howtocorrupt.html, section 2.2), and with them what protects the log.
+    """
     try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError:
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
+    except sqlite3.Error:
         return None
-    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:  # noqa: PLR2004  # the header's size
+    try:
+        fetch = connection.execute
+        return fetch("PRAGMA application_id").fetchone()[0], fetch("PRAGMA user_version").fetchone()[0]
+    except sqlite3.Error:
         return None
-    return int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
+    finally:
+        connection.close()
 
 
 def _is_empty(path: Path) -> bool:

@@ -275,11 +275,15 @@ class Journal:
             self._publish()
 
     def _leave_removed(self) -> None:
+        """Begin again from number one, as the next directory is a journal of its own."""
         with self._lock:
             if self._segment is not None:
                 self._supply.retire(self._segment)
             self._use(None)
             self._supply.leave()
+            self._memory = deque(record._replace(sequence=n) for n, record in enumerate(self._memory, start=1))
+            self._sequence, self._truncated = len(self._memory), 0
+            self._dropped = dict.fromkeys(DROP_REASONS, 0)
 
     def _drain_memory(self) -> None:
         """Move what was queued into the journal, a little at a time, as soon as it can grow again."""

@@ -42,6 +42,8 @@ class StatusCode(IntEnum):
     ERROR = 2
 
 
+REMOTE_KNOWN = 0x100
+"""Bit of `SpanRecord.flags`: the next one is meant (OTLP's SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE)."""
 REMOTE_PARENT = 0x200
 """Bit of `SpanRecord.flags`: the parent is in another process (OTLP's SPAN_FLAGS_CONTEXT_IS_REMOTE)."""
 

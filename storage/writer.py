@@ -1,8 +1,7 @@
 """The writer: the one consumer that moves all journals of a data directory into SQLite.
 
-It runs where `writer.lock` is held: in a thread of one of the app's processes, or in `tracekeep serve`,
-which announces itself by `writer.claim` and is then given the role. When the holder dies, the kernel
-drops the lock and the next process goes on from the marks.
+It runs where the role is held: in a thread of one of the app's processes, or in `tracekeep serve`. When the
+holder dies, the next process goes on from the marks.
 """
 
 from __future__ import annotations
@@ -19,15 +18,17 @@ from pathlib import Path
 import msgspec
 
 from . import engine
-from .aggregates import Aggregates
+from .aggregates import Aggregates, Change
 from .batch import Batch, Databases, build, finish
+from .complaints import Complaints, describe
 from .errors import TracekeepError
 from .gather import Gatherer, Part, join_part
-from .locks import FileLock, is_held
-from .pages import SharedPage
 from .partitions import History, partition_files
+from .reader import Position
+from .rebuild import refold, restore
+from .role import Role
 from .settings import StoreSettings
-from .state import STATE_PAGE_BYTES, WriterState
+from .state import WriterState
 
 _logger = logging.getLogger("tracekeep")
 
@@ -38,7 +39,6 @@ _ELECTION = 0.25  # s between two tries for the role
 _UPKEEP = 1.0  # s between two checks of files, durability and state
 _RETENTION = 30.0
 _BACKOFF = 0.25  # s before a failed commit is tried again
-_REPEAT = 20.0  # s before the same complaint is logged again
 _UNCHECKPOINTED = 25  # batches between two checkpoints under load
 
 Failures = (sqlite3.Error, OSError, TracekeepError)
@@ -61,13 +61,13 @@ class Writer:
         self._stopping = threading.Event()
         self._applied = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._role: FileLock | None = None
-        self._claim: FileLock | None = None
-        self._page: SharedPage | None = None
+        self._role = Role(data_dir, dedicated=settings.dedicated)
+        self._complaints = Complaints()
         self._gatherer: Gatherer | None = None
         self._bases: Databases | None = None
-        self._degraded: dict[str, str] = {}
-        self._complained: dict[str, float] = {}
+        self._verified: dict[str, Position] = {}
+        self._refolding: Iterator[Change] | None = None
+        self._refolded: frozenset[tuple[int, int]] = frozenset()
         self._marks: dict[str, int] = {}
         self._committed = 0
         self._caught_up = time.monotonic()
@@ -81,7 +81,7 @@ class Writer:
     @property
     def holds_role(self) -> bool:
         """Whether this process is the writer."""
-        return self._role is not None
+        return self._role.is_held
 
     def start(self) -> None:
         """Begin to stand for the role."""
@@ -106,77 +106,52 @@ class Writer:
 
     def abandon_after_fork(self) -> None:
         """In a forked child: close the inherited locks. Connections are left alone: closing would hurt the parent's."""
-        for lock in (self._role, self._claim):
-            if lock is not None:
-                lock.release()
+        self._role.release_inherited()
 
     # --- the role --------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                if self._take_role():
+                if self._role.take():
+                    self._complaints.clear("writer")
                     self._serve()
                 else:
                     self._stopping.wait(_ELECTION)
+            except OSError as error:
+                self._complaints.note("writer", f"the data directory {self._data_dir} can't be used: {error.strerror}")
+                self._stopping.wait(_ELECTION)
             except RoleLostError:
                 continue
             except Exception:  # the role passes on; this process tries again
-                self._complain("writer", "The writer met an unexpected error", exc_info=True)
+                self._complaints.note("writer", "an unexpected error; it begins anew", exc_info=True)
                 self._stopping.wait(1.0)
             finally:
-                self._give_role_back()
+                self._close_files()
+                self._role.give_back()
+        self._role.leave()
 
-    def _take_role(self) -> bool:
-        try:
-            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._settings.dedicated and self._claim is None:
-                self._claim = FileLock.acquire(self._data_dir / "writer.claim")
-            elif not self._settings.dedicated and is_held(self._data_dir / "writer.claim"):
-                return False
-            self._role = FileLock.acquire(self._data_dir / "writer.lock")
-            if self._role is not None and self._page is None:
-                self._page = SharedPage(self._data_dir / "writer.state", STATE_PAGE_BYTES)
-        except OSError as error:
-            self._complain("writer", f"The data directory {self._data_dir} can't be used: {error.strerror}")
-            if self._role is not None:
-                self._role.release()
-            self._role = None
-        return self._role is not None
-
-    def _give_role_back(self) -> None:
+    def _close_files(self) -> None:
         for closable in (self._gatherer, self._bases):
             if closable is not None:
                 with suppress(*Failures):
                     closable.close()
         self._gatherer = self._bases = None
-        if self._page is not None:
-            self._page.close()
-            self._page = None
-        if self._role is not None:
-            self._role.release()
-            self._role = None
-
-    def _wanted_elsewhere(self) -> bool:
-        """Whether the role should go: a dedicated process asks for it, or the lock file is not the one we hold."""
-        with suppress(OSError):
-            if not self._settings.dedicated and is_held(self._data_dir / "writer.claim"):
-                return True
-        return self._role is not None and not self._role.holds(self._data_dir / "writer.lock")
 
     # --- the work --------------------------------------------------------------------------------------------------
 
     def _serve(self) -> None:
         """Work until the role is wanted elsewhere or the store closes."""
         self._due = {}
-        self._degraded.pop("writer", None)
         if not self._until(self._open):
             return
         while True:
             if self._is_due("upkeep", _UPKEEP):
                 self._until(self._keep_up)
-                if self._wanted_elsewhere():
+                if self._role.is_wanted_elsewhere():
                     return
+            if self._refolding is not None:
+                self._until(self._refold_some)
             if self._is_due("discover", _ELECTION):
                 self._gather.discover()
             worked = self._turn()
@@ -208,10 +183,21 @@ class Writer:
             except BaseException:
                 aggregates.close()
                 raise
+            with self._blaming("aggregates"):
+                self._restore(aggregates, history)
             self._bases = Databases(aggregates, history)
         self._gatherer = Gatherer(self._data_dir / "journal", self._bases.start_of, self._own)
         self._gather.discover()
+        self._verified = self._bases.common_marks()
         self._announce()
+
+    @staticmethod
+    def _restore(aggregates: Aggregates, history: History) -> None:
+        """Count the retained history again where `aggregates.db` is new and the history is not."""
+        if aggregates.is_new and (count := restore(history.directory, aggregates, history.marks)):
+            _logger.warning(
+                "tracekeep: %s was lost; its totals were counted again from %d spans", aggregates.path, count
+            )
 
     @property
     def _gather(self) -> Gatherer:
@@ -258,14 +244,14 @@ class Writer:
     def _commit(self, parts: list[Part], pending: list[Batch]) -> None:
         """One attempt to commit a batch; what an earlier attempt has achieved is not repeated."""
         bases = self._databases
-        self._check_files(pending)
+        self._notice_replaced()
         if not pending or pending[0].dictionary is not bases.history.dictionary:
             with self._blaming("aggregates"):
                 pending[:] = [build(parts, bases.history, bases.aggregates)]
         batch = pending[0]
         with self._blaming("history"):
             bases.history.apply(batch.intake, batch.marks)
-            self._check_files(pending)  # a file deleted during the commit has not kept it
+            self._notice_replaced()  # a file deleted during the commit has not kept it
             for command in batch.commands:
                 batch.run(command, bases.history)
         with self._blaming("aggregates"):
@@ -293,7 +279,9 @@ class Writer:
 
     def _keep_up(self) -> None:
         self._publish()
-        self._check_files([])
+        self._notice_replaced()
+        self._notice_damaged()
+        self._verified = self._databases.common_marks()
         self._make_durable()
         self._finish_dead()
         if self._is_due("retention", _RETENTION):
@@ -306,12 +294,11 @@ class Writer:
     def _make_durable(self) -> None:
         """Checkpoint both databases; then the journals need no longer keep what they hold."""
         bases = self._databases
-        positions = bases.common_marks()
         with self._blaming("history"):
             bases.history.make_durable()
         with self._blaming("aggregates"):
             bases.aggregates.make_durable()
-        self._gather.remove_applied(positions)
+        self._gather.remove_applied(self._verified)
 
     def _roll(self) -> None:
         with self._blaming("history"):
@@ -329,6 +316,7 @@ class Writer:
                 change.marks[name] = reader.position
             with self._blaming("aggregates"):
                 bases.aggregates.apply(change)
+            self._verified = bases.common_marks()
             self._make_durable()
             done = [name for name in done if self._gather.remove_finished(name)]
         done += bases.orphaned_marks(self._data_dir / "journal")
@@ -342,26 +330,44 @@ class Writer:
             self._announce()
         self._gather.forget_missing()
 
-    def _check_files(self, pending: list[Batch]) -> None:
-        """Make anew what was deleted, replaced or overwritten under us."""
-        bases = self._databases
-        with self._blaming("aggregates"):
-            if bases.aggregates.is_replaced() or bases.aggregates.is_damaged():
-                self._renew("aggregates")
-        with self._blaming("history"):
-            if bases.history.is_replaced() or bases.history.is_damaged():
-                if pending:
-                    bases.history.marks.update(pending[0].before)
-                    pending.clear()
-                self._renew("history")
+    def _notice_replaced(self) -> None:
+        """Make anew what was deleted or replaced under us."""
+        for part, base in (("aggregates", self._databases.aggregates), ("history", self._databases.history)):
+            with self._blaming(part):
+                if base.is_replaced():
+                    self._renew(part)
+
+    def _notice_damaged(self) -> None:
+        """Make anew what was overwritten under us: SQLite would find out only when it needs the page."""
+        for part, base in (("aggregates", self._databases.aggregates), ("history", self._databases.history)):
+            with self._blaming(part):
+                if base.is_damaged():
+                    self._renew(part)
 
     def _renew(self, part: str) -> None:
-        base = self._databases.aggregates if part == "aggregates" else self._databases.history
-        broken = base.is_damaged() or not base.is_replaced()
-        _logger.warning(
-            "tracekeep: %s was %s; a new one is begun", base.path, "broken" if broken else "deleted or replaced"
-        )
-        base.renew(broken=broken)
+        """Begin a new file. Totals come from memory; spans, as far as they go back, from the journals."""
+        bases = self._databases
+        base = bases.aggregates if part == "aggregates" else bases.history
+        broken = not base.is_replaced()
+        _logger.warning("tracekeep: %s was %s; a new one is begun", base.path, "broken" if broken else "replaced")
+        if base is bases.aggregates:
+            base.renew(broken=broken)
+            self._refolding, self._refolded = refold(bases.history.directory, base), base.recent_rollups()
+            return
+        bases.history.marks = {name: self._verified.get(name, Position()) for name in bases.history.marks}
+        bases.history.renew(broken=broken)
+        self._gather.rewind()
+        self._gather.discover()
+        raise _Rewound
+
+    def _refold_some(self) -> None:
+        """One step of counting old rollups again; totals need none, memory had them."""
+        with self._blaming("aggregates"):
+            step = next(self._refolding, None) if self._refolding is not None else None
+            if step is None:
+                self._refolding = None
+            else:
+                self._databases.aggregates.apply_rollups(step, keep=self._refolded)
 
     # --- failures --------------------------------------------------------------------------------------------------
 
@@ -371,58 +377,56 @@ class Writer:
         try:
             yield
         except Failures as error:
-            self._degraded[part] = describe(error)
-            self._complain(part, f"{part.capitalize()}: {describe(error)}; the journal takes everything meanwhile")
+            self._complaints.note(part, describe(error))
             if engine.is_corruption(error):
                 with suppress(*Failures, IndexError):
-                    engine.set_aside(opening()) if opening is not None else self._renew(part)
+                    if opening is not None:
+                        engine.set_aside(opening())
+                    else:
+                        self._renew(part)
             raise _Again from error
-        self._degraded.pop(part, None)
+        self._complaints.clear(part)
 
     def _until(self, action: Callable[[], None]) -> bool:
-        """Try until it works, or the store closes and its bound has passed."""
+        """Try until it works; False where the store closes and its bound has passed, or where it must begin again."""
         while True:
             try:
                 action()
             except _Again:
                 self._publish()
+            except _Rewound:
+                return False
             else:
                 return True
             if self._stopping.is_set() and time.monotonic() + _BACKOFF > self._drain_until:
                 return False
             time.sleep(_BACKOFF)
-            if self._wanted_elsewhere():
+            if self._role.is_wanted_elsewhere():
                 raise RoleLostError
-
-    def _complain(self, part: str, text: str, *, exc_info: bool = False) -> None:
-        """Log, but not the same thing again and again."""
-        self._degraded.setdefault(part, text)
-        now = time.monotonic()
-        if now - self._complained.get(part, -_REPEAT) >= _REPEAT:
-            self._complained[part] = now
-            _logger.warning("tracekeep: %s", text, exc_info=exc_info)
 
     # --- what others see -------------------------------------------------------------------------------------------
 
     def _publish(self) -> None:
-        if self._page is None:
-            return
         state = WriterState(
             pid=os.getpid(),
             updated=time.time_ns(),
             commit=self._bases.aggregates.commit if self._bases else 0,
             committed=self._committed,
             lag=time.monotonic() - self._caught_up if self._waiting else 0.0,
-            degraded=sorted(self._degraded.items()),
+            degraded=self._complaints.listed(),
             marks=self._marks,
         )
-        if not self._page.publish(msgspec.msgpack.encode(state)):
-            state.marks = {}
-            self._page.publish(msgspec.msgpack.encode(state))
+        if not self._role.publish(msgspec.msgpack.encode(state)):
+            state.marks = {}  # so many journals that the page can't hold them: readers ask the database
+            self._role.publish(msgspec.msgpack.encode(state))
 
 
 class _Again(Exception):  # noqa: N818  # control flow, never seen outside
     """The failure has been dealt with as far as it can be; try again."""
+
+
+class _Rewound(Exception):  # noqa: N818  # control flow, never seen outside
+    """The history begins again at an earlier mark: what was read is dropped and read anew."""
 
 
 class RoleLostError(TracekeepError):
@@ -433,17 +437,3 @@ def remove_partition(path: Path) -> None:
     """Unlink a partition and its logs."""
     for suffix in ("", "-wal", "-shm"):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def describe(error: BaseException) -> str:
-    """What an operator should know about a failure."""
-    name = getattr(error, "sqlite_errorname", "")
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return "the database is locked by another process"
-    if name.startswith("SQLITE_FULL"):
-        return "the disk is full"
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
-        return f"the database can't be written or opened ({error})"
-    if engine.is_corruption(error):
-        return f"the file is broken and has been set aside ({error})"
-    return str(error) or type(error).__name__

@@ -6,6 +6,7 @@ import time
 import msgspec
 import pytest
 from starlette.testclient import TestClient
+from tk_wait import eventually
 
 from tracekeep.exporter import create_app
 from tracekeep.storage import open_store
@@ -21,6 +22,7 @@ def _no_settings_from_outside(monkeypatch):
 @pytest.fixture
 def store(tmp_path):
     store = open_store(tmp_path / "data")
+    eventually(lambda: store.status().writer_pid, 10, every=0.005)
     yield store
     store.close()
 
