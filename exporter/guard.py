@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import problem
@@ -19,7 +20,8 @@ class Guard:
     """ASGI middleware that nothing escapes.
 
     Instrumentation around us leaves a mapping at `scope["tracekeep"]`; we answer in it that
-    this request is not to be recorded. An exception becomes a 500 that hides its text.
+    this request is not to be recorded, and what libraries would record while it is answered (our
+    own reads of SQLite among them) is suppressed. An exception becomes a 500 that hides its text.
     Starlette's own outermost layer would raise it again, into the host's error handling.
     """
 
@@ -33,6 +35,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         _do_not_record(scope)
+        token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, True, set_value("suppress_instrumentation", True)))
         started = False
 
         async def sender(message: Message) -> None:
@@ -47,6 +50,8 @@ class Guard:
             if started:
                 raise
             await problem(500, "The request failed; the log of the process says why.")(scope, receive, send)
+        finally:
+            detach(token)
 
     def _log(self, scope: Scope, error: Exception) -> None:
         now = time.monotonic()

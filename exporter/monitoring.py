@@ -100,7 +100,7 @@ async def trace(request: Request) -> Json:
     read(request, ())
     trace_id = read_trace_id(request.path_params["trace_id"])
     found = await _query(request, lambda store: store.trace(trace_id))
-    if not found:
+    if not found.items:
         raise HTTPException(404, f"No span of trace {trace_id} is retained.")
     return Json(Trace.of(trace_id, found))
 

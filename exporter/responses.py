@@ -132,13 +132,15 @@ class Trace(msgspec.Struct, frozen=True):
     span_count: int
     duration_ms: float
     spans: Sequence[Span]
+    degraded: bool
 
     @classmethod
-    def of(cls, trace_id: str, spans: Sequence[SpanView]) -> Trace:
+    def of(cls, trace_id: str, found: Page[SpanView]) -> Trace:
         """From the store's view; at least one span."""
-        start = min(span.start_ns for span in spans)
-        end = max(span.start_ns + span.duration_ns for span in spans)
-        return cls(trace_id, len(spans), ms(end - start), [Span.of(span) for span in spans])
+        start = min(span.start_ns for span in found.items)
+        end = max(span.start_ns + span.duration_ns for span in found.items)
+        spans = [Span.of(span) for span in found.items]
+        return cls(trace_id, len(spans), ms(end - start), spans, found.degraded)
 
 
 class Error(msgspec.Struct, frozen=True):
@@ -242,16 +244,16 @@ class Performance(msgspec.Struct, frozen=True):
     window: Window
     operations: Sequence[Operation]
     slow_requests: Sequence[Span]
+    degraded: bool
 
     @classmethod
-    def of(
-        cls, since_ns: int, until_ns: int, found: Sequence[OperationSummary], slow: Sequence[SpanView]
-    ) -> Performance:
+    def of(cls, since_ns: int, until_ns: int, found: Sequence[OperationSummary], slow: Page[SpanView]) -> Performance:
         """From the store's views."""
         return cls(
             Window(rfc3339(since_ns), rfc3339(until_ns)),
             [Operation.of(each, until_ns - since_ns) for each in found],
-            [Span.of(span) for span in slow],
+            [Span.of(span) for span in slow.items],
+            slow.degraded,
         )
 
 

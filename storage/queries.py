@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import TEXT, ColumnElement, Connection, Select, case, cast, func, or_, select, text
+from sqlalchemy import TEXT, ColumnElement, Connection, Select, case, cast, exists, func, or_, select, text
 
 from .errors import InvalidCursor, Unavailable
 from .partitions import partition_files
@@ -21,6 +21,8 @@ from .views import ErrorStats, ErrorView, SpanView
 
 T = TypeVar("T")
 _WRAP = 1 << 64
+_BOOLEANS = ("true", "false")
+_UNQUOTABLE = frozenset('"\\')
 _from_json = msgspec.json.decode
 
 
@@ -170,6 +172,11 @@ class HistoryReader:
                     found.failures.append(str(error))
 
 
+def cursor_after(place: tuple[str, int] | None) -> str:
+    """The cursor of what comes after an item's place; of everything where there is none."""
+    return _encode_cursor(*(place or ("~", 1)))  # behind the names of all partitions
+
+
 def _encode_cursor(stem: str, row: int) -> str:
     return base64.urlsafe_b64encode(f"{stem}:{row}".encode()).decode().rstrip("=")
 
@@ -240,10 +247,13 @@ def _span_conditions(wanted: SpanFilter) -> Iterator[ColumnElement[bool]]:
 
 def _has_attribute(column: ColumnElement[Any], key: str, value: str) -> ColumnElement[bool]:
     """Whether the attribute, written as text, equals the value: a boolean as true or false, a number as SQLite does."""
+    if set(key) & _UNQUOTABLE:  # a JSON path has no way to write such a key
+        pair = func.json_each(column).table_valued("key", "value", "type")
+        written = case((pair.c.type.in_(_BOOLEANS), pair.c.type), else_=pair.c.value)
+        return exists(select(1).select_from(pair).where(pair.c.key == key, cast(written, TEXT) == value))
     path = f'$."{key}"'
     kind = func.json_type(column, path)
-    written = case((kind.in_(("true", "false")), kind), else_=func.json_extract(column, path))
-    return cast(written, TEXT) == value
+    return cast(case((kind.in_(_BOOLEANS), kind), else_=func.json_extract(column, path)), TEXT) == value
 
 
 def _span_view(row: Any, _stem: str) -> SpanView:

@@ -19,7 +19,7 @@ from .errors import QueryTimeout, Unavailable
 from .journal import Journal
 from .locks import is_held
 from .partitions import partition_files
-from .queries import ErrorFilter, Found, HistoryReader, SpanFilter
+from .queries import ErrorFilter, Found, HistoryReader, SpanFilter, cursor_after
 from .reading import Readers
 from .recent import Recent, read_recent
 from .records import Command as CommandRecord
@@ -65,6 +65,7 @@ class Store:
         self.journal = Journal(data_dir / "journal", settings, on_start=self._start_writer)
         self._closed = False
         self._cleared_ns = 0
+        self._opened_ns = time.time_ns()
         self._last_snapshot = Snapshot()
         self._build()
         _all_stores.add(self)
@@ -87,6 +88,11 @@ class Store:
         if self.settings.writer == "thread" and self._writer is None and not self._closed:
             self._writer = Writer(self.data_dir, self.settings, lambda: self.journal.name)
             self._writer.start()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` has been called."""
+        return self._closed
 
     def flush(self, timeout: float = 0.25) -> bool:
         """Wait until what this process has recorded so far is committed.
@@ -143,7 +149,7 @@ class Store:
         state = self._state()
         held = self._writer_is_alive()
         degraded = [Degradation(part, reason) for part, reason in state.degraded] if held else []
-        if not held:
+        if not held and time.time_ns() - max(state.updated, self._opened_ns) > _ELECTION_NS:
             degraded.append(Degradation("writer", "no process holds the writer's role: nothing is stored just now"))
         if self.journal.degraded is not None:
             degraded.append(Degradation("journal", self.journal.degraded))
@@ -224,8 +230,8 @@ class Store:
                 result = self._aggregates(lambda connection: read_command(connection, record.id))
             return result is not None
 
-        if self._writer is not None and self._writer.holds_role:
-            self._writer.wait_applied(self.journal.name, self.journal.sequence, timeout)
+        if self._writer is not None:
+            self._writer.hurry()
         done = self._poll(applied, timeout)
         return Command(record.id, done, result or {})
 
@@ -246,13 +252,14 @@ class Store:
         """
         return self._aggregates(lambda connection: read_performance(connection, since_ns, until_ns, service, kind))
 
-    def slow_requests(self, *, since_ns: int, until_ns: int, threshold_ns: int, limit: int = 10) -> list[SpanView]:
+    def slow_requests(self, *, since_ns: int, until_ns: int, threshold_ns: int, limit: int = 10) -> Page[SpanView]:
         """Server and consumer spans of at least a duration that began in the window, newest arrival first.
 
         Raises:
             QueryTimeout.
         """
-        return self._history.find_slow(since_ns, until_ns, threshold_ns, limit).items
+        found = self._history.find_slow(since_ns, until_ns, threshold_ns, limit)
+        return Page(found.items, None, degraded=self._is_behind(found))
 
     def spans(
         self,
@@ -290,25 +297,30 @@ class Store:
         found = self._history.find_spans(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
 
-    def trace(self, trace_id: str) -> list[SpanView]:
+    def trace(self, trace_id: str) -> Page[SpanView]:
         """All retained spans of a trace, by start; none where it is unknown.
 
         Raises:
             QueryTimeout.
         """
         found = self._history.trace(trace_id)
-        if self._is_behind(found):
+        behind = self._is_behind(found)
+        if behind:
             pending = self._recent().spans(SpanFilter(trace_id=trace_id))
             known = {span.span_id for span in found.items}
             found.items += [span for span in pending if span.span_id not in known]
             found.items.sort(key=lambda span: span.start_ns)
-        return found.items
+        return Page(found.items, None, degraded=behind)
 
     def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
         if not self._is_behind(found):
             return Page(found.items, found.cursor)
-        newest = pending(self._recent()) if cursor is None else []
-        return Page([*newest, *found.items][: max(limit, len(newest))], found.cursor, degraded=True)
+        newest = pending(self._recent())[:limit] if cursor is None else []
+        room = limit - len(newest)
+        if room >= len(found.items):
+            return Page([*newest, *found.items], found.cursor, degraded=True)
+        last = found.places[room - 1] if room else None
+        return Page([*newest, *found.items[:room]], cursor_after(last), degraded=True)
 
     def _is_behind(self, found: Found[Any]) -> bool:
         """Whether the databases lack something that the journals have, because of a fault."""
@@ -342,6 +354,8 @@ class Store:
         self._build()
 
 
+_ELECTION_NS = 2_000_000_000
+"""Without a writer for less than this, one is just being found."""
 _SILENT = 3.0  # s without a word of the writer that are normal
 _BEHIND = 2.0  # s of lag past which answers include what the journals hold
 _left_to_the_parent: list[Writer] = []
@@ -368,7 +382,7 @@ def open_store(data_dir: str | os.PathLike[str] | None = None, **settings: Any) 
     resolved = resolve_settings(settings)
     with _open_lock:
         store = _stores.get(path)
-        if store is None or store._closed:  # noqa: SLF001  # the registry is the store's own
+        if store is None or store.is_closed:
             store = _stores[path] = Store(path, resolved).start()
         _current[:] = [store]
         return store
@@ -376,7 +390,7 @@ def open_store(data_dir: str | os.PathLike[str] | None = None, **settings: Any) 
 
 def current_store() -> Store | None:
     """The store that was opened last in this process."""
-    return _current[0] if _current else None
+    return _current[0] if _current and not _current[0].is_closed else None
 
 
 def _after_fork() -> None:

@@ -23,7 +23,7 @@ class SpanView:
     service: str
     name: str
     kind: str
-    """`internal`, `server`, `client`, `producer` or `consumer`."""
+    """`internal`, `server`, `client`, `producer` or `consumer`; `unspecified` where the recorder gave another."""
     start_ns: int
     duration_ns: int
     status: str
@@ -32,6 +32,7 @@ class SpanView:
     attributes: Mapping[str, Any]
     resource: Mapping[str, Any]
     scope: Mapping[str, Any]
+    """`name`, `version`, `schema_url` and `attributes`; empty where unset."""
     events: Sequence[Mapping[str, Any]] = ()
     """Each `{"time_ns": int, "name": str, "attributes": {...}}`."""
     links: Sequence[Mapping[str, Any]] = ()

@@ -98,6 +98,10 @@ class Writer:
         self._wake.set()
         thread.join(timeout)
 
+    def hurry(self) -> None:
+        """Commit what there is without waiting for more."""
+        self._wake.set()
+
     def wait_applied(self, name: str, sequence: int, timeout: float) -> bool:
         """Wait until this writer has committed a journal up to a record."""
         self._wake.set()

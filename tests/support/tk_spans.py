@@ -95,8 +95,13 @@ def die(store):
     if journal is not store and store._writer is not None:
         store._writer.stop(0.0)
     journal.close()
-    if journal._process_lock is not None:
-        journal._process_lock.release()
+    if journal._supply._process_lock is not None:
+        journal._supply._process_lock.release()
+
+
+def directory_of(journal):
+    """Where a journal's segments are; None while there is no such directory."""
+    return journal._root / journal.name if journal.name else None
 
 
 def only_journal(root):
