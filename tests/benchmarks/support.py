@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
 
 import msgspec
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
@@ -36,12 +37,16 @@ GIB = 1 << 30
 _APPLY_SECONDS = 300.0  # after which a writer that has not applied a journal is taken for broken
 
 
+T = TypeVar("T")
+Figures = dict[str, list[float]]
+
+
 # --- rounds -------------------------------------------------------------------------------------------------------
 
 
-def alternate(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def alternate(sides: dict[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
     """Measure all sides in every round, each time beginning with another one, so that a slow moment hits them alike."""
-    figures: dict[str, list[float]] = {name: [] for name in sides}
+    figures: dict[str, list[T]] = {name: [] for name in sides}
     names = list(sides)
     for turn in range(rounds):
         first = turn % len(names)
@@ -54,13 +59,6 @@ def alternate(sides: dict[str, Callable[[], float]], rounds: int) -> dict[str, l
 def added(side: list[float], base: list[float]) -> list[float]:
     """What a side takes more than the base, round by round."""
     return [value - bare for value, bare in zip(side, base, strict=True)]
-
-
-def timed(action: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    """Seconds that it takes."""
-    started = clock()
-    action()
-    return clock() - started
 
 
 def in_child(module: str, *arguments: object) -> dict:

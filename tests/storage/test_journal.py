@@ -70,10 +70,12 @@ def test_a_frame_larger_than_the_read_chunk(new_journal):
     assert contents(survivors(journal)) == payloads
 
 
-@pytest.mark.parametrize("payload", [b"", b"x" * (frames.MAX_PAYLOAD + 1), b"x" * (64 * KIB)])
-def test_what_no_frame_can_hold_is_counted(new_journal, payload):
-    """An empty payload, one above the limit, one that no segment has room for: dropped as too large."""
-    journal = new_journal()
+@pytest.mark.parametrize(
+    ("segment", "size"), [(32 << 20, frames.MAX_PAYLOAD + 1), (1 << 16, frames.MAX_PAYLOAD + 1), (1 << 16, 1 << 16)]
+)
+def test_what_no_frame_can_hold_is_counted(new_journal, segment, size):
+    """A payload above the limit, or that no segment has room for, is dropped as too large."""
+    journal, payload = new_journal(segment_bytes=segment), bytes(size)
     append_all(journal, [b"before", payload, b"after"])
     found = survivors(journal)
     assert contents(found) == [b"before", b"after"]
@@ -94,7 +96,9 @@ def test_each_segment_defines_what_it_refers_to(new_journal, monkeypatch, mapped
     assert len(found) > 3
     for number in found:
         reader = JournalReader(directory_of(journal), Position(number))
-        reader.read(10)
+        if not reader.read(10):
+            assert number == found[-1], "allocated ahead"
+            continue
         assert reader.origins == {1: b"first", 2: b"second"}
         reader.release()
 
@@ -195,7 +199,7 @@ def test_appends_from_a_signal_handler(new_journal):
         signal.signal(signal.SIGALRM, before)
     found = contents(survivors(journal))
     assert handled
-    assert [payload for payload in found if payload.startswith(b"s")] == handled
+    assert sorted(payload for payload in found if payload.startswith(b"s")) == sorted(handled)
     assert [payload for payload in found if not payload.startswith(b"s")] == payloads
 
 
@@ -472,7 +476,7 @@ def test_recording_after_close(new_journal):
 def test_the_published_state_is_read_by_others(new_journal):
     """What a process says about its journal: how much it accepted, what it dropped and cut."""
     journal = new_journal()
-    append_all(journal, [*numbered(10), b""])
+    append_all(journal, [*numbered(10), bytes(1 << 20)])
     journal.count_truncated(3)
     journal.count_unencodable()
     journal.tend()

@@ -100,7 +100,7 @@ DAMAGES = {
     "the first segment's first frame": Damage(lambda at: at.frame(0, 0, 120), flip, 1, segment=1),
     "the whole first segment": Damage(lambda _: (0, 16 * PAGE), zero, IN_A_SEGMENT, segment=1),
     "the torn tail": Damage(lambda at: at.payload(TORN_TAIL - 1), flip, 1, segment=3),
-    "the tail's page": Damage(lambda _: (12 * PAGE, 13 * PAGE), zero, 3, segment=3),
+    "the tail's page": Damage(lambda _: (12 * PAGE, 13 * PAGE), zero, 1, segment=3),
     "noise after the tail": Damage(lambda at: (at.frames[-1][1], 0), extend, 0, segment=3),
     "cut tail": Damage(lambda at: at.payload(TORN_TAIL - 1), truncate, 1, segment=3),
 }
@@ -134,8 +134,9 @@ def keeperless(root):
 def small_span(number):
     """A span of 100 bytes."""
     details = {"trace_id": bytes(16), "span_id": (1 << 63) + number, "start": 1 << 60}
-    rest = 100 - len(span("", origin=0, **details))
-    return span("n" * rest, origin=0, **details)
+    payload = span("n" * (99 - len(span("", origin=0, **details))), origin=0, **details)
+    assert len(payload) == 100
+    return payload
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -1,0 +1,91 @@
+"""Memory: MiB of RSS that instrumenting adds to an app, and MiB of RSS of the writer with a backlog.
+
+App: a Starlette app that has recorded 100,000 spans, with `instrument()` and a writer elsewhere,
+against the same app with the SDK alone. RSS counts the mapped pages of the journal too, though they
+belong to the page cache: those of the segment in use and of the next one. Writer: a process of its
+own; the highest RSS that it has while it drains 1,000,000 waiting records, its imports included.
+Left out: the page cache of SQLite's files, which is nobody's RSS.
+"""
+
+import json
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+
+import psutil
+from opentelemetry import trace
+from starlette.applications import Starlette
+
+from .results import Result, at_most
+from .support import GIB, MIB, Drainer, Refill, applied, in_child, provider, record, scratch, traffic
+
+SPANS = 1_000_000
+ROUNDS = 3
+_APP_SPANS = 100_000
+_PIECE = 1_000
+_SAMPLE_SECONDS = 0.02
+
+
+def run(spans: int, rounds: int) -> Result:
+    pairs = [_both_apps() for _ in range(rounds)]
+    added = {key: median(ours[key] - bare[key] for bare, ours in pairs) for key in ("rss", "shared")}
+    writer = _writer(spans)
+    return Result(
+        name="memory",
+        unit="MiB of RSS added to an app",
+        ours=added["rss"],
+        peers={},
+        limit=30,
+        goals=[
+            at_most("at most 30 MiB added to an app", added["rss"], 30),
+            at_most(f"at most 150 MiB in the writer while {spans:,} records wait", writer, 150),
+        ],
+        extra={
+            "of it mapped files: journal, libraries": added["shared"],
+            "the app with the SDK alone": median(bare["rss"] for bare, _ in pairs),
+            "writer": writer,
+        },
+    )
+
+
+def _both_apps() -> list[dict[str, float]]:
+    """Both sides at the same time: memory doesn't mind."""
+    with scratch() as data_dir, ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda side: in_child("memory", side, data_dir), ("bare", "ours")))
+
+
+def _writer(records: int) -> float:
+    from tracekeep.storage import open_store  # the bare app must not have it
+
+    with scratch() as data_dir:
+        store = open_store(data_dir, writer="none", journal_max_bytes=max(GIB, records * 1024))
+        Refill(store, traffic(5_000))(records)
+        with Drainer(data_dir) as drainer:
+            process, highest = psutil.Process(drainer.pid), 0
+            drainer.go()
+            while applied(data_dir, store.journal.name) < store.journal.sequence:
+                highest = max(highest, process.memory_info().rss)
+                time.sleep(_SAMPLE_SECONDS)
+        store.close()
+    return highest / MIB
+
+
+def main() -> None:
+    """An app that records, and then tells its memory."""
+    side, data_dir = sys.argv[1:]
+    app = Starlette()
+    trace.set_tracer_provider(provider())
+    if side == "ours":
+        from tracekeep.instrumentation import instrument
+
+        instrument(app, data_dir=data_dir, writer="none")
+    tracer = trace.get_tracer("tracekeep.benchmarks")
+    for start in range(0, _APP_SPANS, _PIECE):
+        record(tracer, traffic(_PIECE, seed=start))
+    memory = psutil.Process().memory_info()
+    print(json.dumps({"rss": memory.rss / MIB, "shared": memory.shared / MIB}))
+
+
+if __name__ == "__main__":
+    main()
