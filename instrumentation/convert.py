@@ -5,8 +5,8 @@ Every value has a limit, so that one attribute can't fill the journal; what is c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 from opentelemetry.sdk.resources import Resource
@@ -22,6 +22,10 @@ MAX_ITEMS = 1000
 MAX_DEPTH = 8
 MAX_RECORD = 256 * 1024
 """Bytes of an encoded span; past it attributes are left out, the last ones first."""
+
+_ITEM = 40  # bytes that an event or a link takes beside its name and attributes
+_UTF8 = 4  # bytes of a character, at most
+T = TypeVar("T")
 
 _MIN_INT, _MAX_INT = -(1 << 63), (1 << 63) - 1
 _encode = msgspec.msgpack.Encoder().encode
@@ -50,6 +54,16 @@ class Cleaner:
             self._budget -= size
             clean[name] = kept
         return clean
+
+    def affordable(self, items: Sequence[T], name: Callable[[T], str]) -> Iterator[T]:
+        """Those of some events or links that the budget allows for, without their attributes."""
+        for number, item in enumerate(items):
+            size = min(len(name(item)), MAX_VALUE) * _UTF8 + _ITEM
+            if number >= MAX_ITEMS or size > self._budget:
+                self.changed += len(items) - number
+                return
+            self._budget -= size
+            yield item
 
     def value(self, value: Any, depth: int = 0) -> Any:
         """One value."""
@@ -147,16 +161,15 @@ def encode_span(span: ReadableSpan, origin: int) -> tuple[bytes, int]:
 def _extra(span: ReadableSpan, cleaner: Cleaner) -> Extra:
     context = span.get_span_context()
     assert context is not None
-    links = span.links[:MAX_ITEMS]
     return Extra(
         trace_state=context.trace_state.to_header() or None,
         events=[
             Event(_time(event.timestamp), cleaner.text(event.name), cleaner.attributes(event.attributes))
-            for event in span.events[:MAX_ITEMS]
+            for event in cleaner.affordable(span.events, lambda event: event.name)
         ],
         links=[
             Link(link.context.trace_id.to_bytes(16, "big"), link.context.span_id, cleaner.attributes(link.attributes))
-            for link in links
+            for link in cleaner.affordable(span.links, lambda _link: "")
         ],
         dropped_attributes=span.dropped_attributes,
         dropped_events=span.dropped_events,

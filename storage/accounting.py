@@ -18,7 +18,7 @@ from sqlalchemy import Connection, select
 
 from . import segments
 from .batch import Counted, drops
-from .frames import scan
+from .frames import scan_all
 from .journal import Journal, JournalState
 from .pages import read_page
 from .records import FrameType
@@ -111,7 +111,7 @@ def _after(directory: Path, segment: int, sequence: int) -> tuple[int, int]:
             if number < segment:
                 continue
             data = (directory / f"{number:08d}.seg").read_bytes()[FIRST_FRAME:]
-            for type_, at, _payload in scan(data, len(data))[0]:
+            for type_, at, _payload in scan_all(data):
                 if at > sequence and type_ not in {FrameType.ORIGIN, FrameType.SEAL}:
                     count, last = count + 1, at
     return count, last

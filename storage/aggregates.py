@@ -37,6 +37,7 @@ _UPSERT_SERIES = (
     "sum=excluded.sum, buckets=excluded.buckets"
 )
 _UPSERT_ROLLUP = "INSERT OR REPLACE INTO rollups VALUES (?,?,?,?,?,?,?,?,?,?)"
+_UPSERT_OPERATION = "INSERT OR REPLACE INTO operations VALUES (?,?,?,?)"
 _UPSERT_MARK = "INSERT OR REPLACE INTO marks(journal, segment, offset, sequence) VALUES (?,?,?,?)"
 
 
@@ -89,7 +90,8 @@ class Change:
     commit: int
     series: dict[SeriesState, Delta] = field(default_factory=dict)
     rollups: dict[tuple[int, int], Rollup] = field(default_factory=dict)
-    operations: list[tuple[int, str, str, int]] = field(default_factory=list)
+    operations: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    """Numbers of service, name and kind that are new with it."""
     marks: dict[str, Position] = field(default_factory=dict)
     finished: list[str] = field(default_factory=list)
     accounting: dict[str, int] = field(default_factory=dict)
@@ -213,7 +215,7 @@ class Aggregates:
         if delta is None:
             delta = change.series[state] = Delta()
         delta.value += amount
-        if state.labels is families.OVERFLOW and state.spec is not families.OVERFLOWED:
+        if state.labels == families.OVERFLOW and state.spec is not families.OVERFLOWED:
             self.count(change, families.OVERFLOWED, (("metric", state.spec.name),), amount)
 
     def _observe(self, change: Change, state: SeriesState, durations: list[int]) -> None:
@@ -232,10 +234,9 @@ class Aggregates:
 
     def _roll_up(self, change: Change, shape: Shape, minute: int, durations: list[int], last: int) -> None:
         name = (shape.service, shape.name, shape.kind)
-        operation = self.operations.get(name)
+        operation = self.operations.get(name) or change.operations.get(name)
         if operation is None:
-            operation = self.operations[name] = max(self.operations.values(), default=0) + 1
-            change.operations.append((operation, *name))
+            operation = change.operations[name] = len(self.operations) + len(change.operations) + 1
         key = (minute, operation)
         rollup = change.rollups.get(key)
         if rollup is None:
@@ -282,7 +283,7 @@ class Aggregates:
     def _write(self, connection: sqlite3.Connection, change: Change) -> None:
         many = connection.executemany
         many(_UPSERT_SERIES, [self._series_row(state, change.commit, delta) for state, delta in change.series.items()])
-        many("INSERT OR REPLACE INTO operations VALUES (?,?,?,?)", change.operations)
+        many(_UPSERT_OPERATION, _operation_rows(change))
         many(_UPSERT_ROLLUP, [_rollup_row(key, rollup) for key, rollup in change.rollups.items()])
         many(_UPSERT_MARK, [(name, p.segment, p.offset, p.sequence) for name, p in change.marks.items()])
         accounting = [(name, self.accounting.get(name, 0) + more) for name, more in change.accounting.items()]
@@ -313,6 +314,7 @@ class Aggregates:
                 state.buckets = [have + more for have, more in zip(state.buckets, delta.buckets, strict=True)]
         for name, more in change.accounting.items():
             self.accounting[name] = self.accounting.get(name, 0) + more
+        self.operations.update(change.operations)
         self.counted.update(change.counted)
         self.marks.update(change.marks)
         for name in change.finished:
@@ -348,7 +350,7 @@ class Aggregates:
         engine.remove_logs(self.path)
         self._open()
         everything = Change(self.commit)
-        everything.operations = [(number, *name) for name, number in self.operations.items()]
+        everything.operations = self.operations
         everything.rollups = {key: rollup.copy() for key, rollup in self._rollups.items()}
         everything.series = {state: Delta() for known in self.series.values() for state in known.values()}
         everything.accounting = dict.fromkeys(self.accounting, 0)
@@ -376,8 +378,9 @@ class Aggregates:
         """
         rollups = {key: rollup for key, rollup in change.rollups.items() if key not in keep}
         with engine.transaction(self._connection) as connection:
-            connection.executemany("INSERT OR REPLACE INTO operations VALUES (?,?,?,?)", change.operations)
+            connection.executemany(_UPSERT_OPERATION, _operation_rows(change))
             connection.executemany(_UPSERT_ROLLUP, [_rollup_row(key, rollup) for key, rollup in rollups.items()])
+        self.operations.update(change.operations)
 
     def recent_rollups(self) -> frozenset[tuple[int, int]]:
         """Minutes and operations that memory has, so that nothing needs to be counted anew for them."""
@@ -409,6 +412,10 @@ class Aggregates:
 def _rollup_row(key: tuple[int, int], rollup: Rollup) -> tuple[Any, ...]:
     r = rollup
     return (*key, r.count, r.errors, r.slow, r.sum, r.min, r.max, r.last, sketch.encode(r.sketch))
+
+
+def _operation_rows(change: Change) -> list[tuple[Any, ...]]:
+    return [(number, *name) for name, number in change.operations.items()]
 
 
 def dropped(accounting: Mapping[str, int]) -> dict[str, int]:

@@ -12,6 +12,7 @@ allocated as zeros, and no frame has an empty payload. Frames are never split ac
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from zlib import crc32
 
 MAGIC = 0x0154
@@ -47,6 +48,15 @@ def scan(data: bytes, limit: int) -> tuple[list[tuple[int, int, bytes]], int]:
         append((type_, sequence, data[at + HEADER : end]))
         at = end
     return found, at
+
+
+def scan_all(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """All valid frames in `data`, whatever stands between them."""
+    at: int | None = 0
+    while at is not None:
+        found, consumed = scan(data[at:] if at else data, len(data))
+        yield from found
+        at = resynchronise(data, at + consumed)
 
 
 def claimed_size(data: bytes) -> int:

@@ -162,6 +162,15 @@ class Dictionary:
         self.last_error = last_error
         self.recent: OrderedDict[bytes, list[ErrorRow]] = OrderedDict()
 
+    def renewed(self) -> Dictionary:
+        """Another one that goes on with the numbers, for when what this one numbered did not get stored."""
+        return Dictionary(
+            last_origin=self.last_origin,
+            last_operation=self.last_operation,
+            last_set=self.last_set,
+            last_error=self.last_error,
+        )
+
     # --- the loop ------------------------------------------------------------------------------------------------
 
     def take_spans(self, payloads: list[bytes], origins: Mapping[int, bytes], batch: Intake) -> None:
@@ -245,12 +254,12 @@ class Dictionary:
 
     def _operation(self, origin: KnownOrigin, name: str, kind: int, batch: Intake) -> Operation:
         self.last_operation += 1
-        kind = kind if 0 <= kind <= max(SpanKind) else SpanKind.UNSPECIFIED
-        operation = Operation(self.last_operation, origin.service, name, kind)
+        known_kind = kind if 0 <= kind <= max(SpanKind) else SpanKind.UNSPECIFIED
+        operation = Operation(self.last_operation, origin.service, name, known_kind)
         if len(origin.operations) >= _MAX_SHAPES:
             origin.operations.clear()
         origin.operations[name, kind] = operation
-        batch.operations.append((operation.id, origin.id, name, kind))
+        batch.operations.append((operation.id, origin.id, name, known_kind))
         return operation
 
     def _shape(

@@ -33,6 +33,7 @@ from .supply import SegmentSupply
 _logger = logging.getLogger("tracekeep")
 _pack_body = Struct("<HBBIQ").pack
 _pack_crc = Struct("<I").pack
+_HEADER, _MAX_PAYLOAD = frames.HEADER, frames.MAX_PAYLOAD
 _SEAL_ROOM = frames.HEADER + 1
 _KEEP = 0.2  # s between two rounds of the keeper: how old a published state can be
 _OVERHEAD = 100  # bytes that a queued record weighs beside its payload
@@ -88,6 +89,8 @@ class Journal:
         self._offset = 0
         self._limit = 0
         self._sequence = 0
+        self._kept = 0
+        self._last_dropped = 0
         self._memory: deque[_Queued] = deque()
         self._memory_bytes = 0
         self._dropped = dict.fromkeys(DROP_REASONS, 0)
@@ -123,9 +126,10 @@ class Journal:
         try:
             self._sequence = sequence = self._sequence + 1
             offset = self._offset
-            body = _pack_body(frames.MAGIC, type_, 0, len(payload), sequence) + payload
-            end = offset + 4 + len(body)
-            if end > self._limit or (origin and origin not in self._defined):
+            size = len(payload)
+            body = _pack_body(frames.MAGIC, type_, 0, size, sequence) + payload
+            end = offset + _HEADER + size
+            if end > self._limit or size > _MAX_PAYLOAD or (origin and origin not in self._defined):
                 self._append_slowly(type_, sequence, payload, origin, important=important)
             else:
                 self._map[offset:end] = _pack_crc(crc32(body)) + body  # type: ignore[index]
@@ -196,8 +200,13 @@ class Journal:
         self._segment = segment
         self._map = segment.map if segment is not None else None
         self._offset = FIRST_FRAME
-        self._limit = segment.size - _SEAL_ROOM if segment is not None and segment.map is not None else 0
         self._defined.clear()
+        self._set_limit()
+
+    def _set_limit(self) -> None:
+        """Where the fast way ends: nowhere while records wait in memory, so that none overtakes them."""
+        mapped = self._segment is not None and self._segment.map is not None and not self._memory
+        self._limit = self._segment.size - _SEAL_ROOM if mapped and self._segment is not None else 0
 
     def _abandon(self, error: OSError) -> None:
         """Stop using a segment whose write failed: its CRCs tell what of it is whole."""
@@ -214,9 +223,13 @@ class Journal:
             return
         self._memory.append(record)
         self._memory_bytes += size
+        self._set_limit()
         self._publish()
 
     def _drop(self, reason: str) -> None:
+        if self._last_dropped != self._sequence - 1:
+            self._kept = self._sequence - 1
+        self._last_dropped = self._sequence
         self._dropped[reason] += 1
         self._publish()
 
@@ -287,16 +300,28 @@ class Journal:
 
     def _drain_memory(self) -> None:
         """Move what was queued into the journal, a little at a time, as soon as it can grow again."""
-        while True:
+        more = True
+        while more:
             with self._lock:
-                if self._busy or (self._segment is None and not self._next_segment()):
+                if self._busy:
                     return
-                for _ in range(min(_DRAIN_AT_A_TIME, len(self._memory))):
-                    if not self._put(self._memory[0]):
-                        return
-                    self._memory_bytes -= len(self._memory.popleft().payload) + _OVERHEAD
-                if not self._memory:
-                    return
+                self._busy = True  # what a finaliser records in here must wait, as in `append`
+                try:
+                    more = self._drain_some()
+                finally:
+                    self._busy = False
+            self._append_deferred()
+
+    def _drain_some(self) -> bool:
+        """Whether there is more to move and room for it."""
+        if self._segment is None and not self._next_segment():
+            return False
+        for _ in range(min(_DRAIN_AT_A_TIME, len(self._memory))):
+            if not self._put(self._memory[0]):
+                return False
+            self._memory_bytes -= len(self._memory.popleft().payload) + _OVERHEAD
+        self._set_limit()
+        return bool(self._memory)
 
     def _synchronise(self) -> None:
         segment = self._segment
@@ -334,6 +359,11 @@ class Journal:
     def sequence(self) -> int:
         """Number of the last record accepted."""
         return self._sequence
+
+    @property
+    def last_kept(self) -> int:
+        """Number of the last record accepted and not dropped."""
+        return self._kept if self._last_dropped == self._sequence else self._sequence
 
     def state(self) -> JournalState:
         """Exact for this moment."""

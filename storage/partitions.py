@@ -39,7 +39,7 @@ _UPDATE_ERROR = "UPDATE errors SET operational=?, operation=?, attributes=? WHER
 def partition_files(directory: Path) -> list[Path]:
     """All partitions, oldest first; none where the directory can't be read."""
     try:
-        return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+        return sorted((path for path in directory.iterdir() if _NAME.fullmatch(path.name)), key=lambda path: path.stem)
     except OSError:
         return []
 

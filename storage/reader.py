@@ -161,23 +161,16 @@ class JournalReader:
     def _collect_origins(self) -> None:
         """Definitions that stand before the position, met by whoever read this segment before us."""
         data = os.pread(self._descriptor, self.position.offset - FIRST_FRAME, FIRST_FRAME)
-        at = 0
-        while at < len(data):
-            found, consumed = frames.scan(data[at:] if at else data, len(data))
-            for type_, _sequence, payload in found:
-                if type_ == FrameType.ORIGIN:
-                    self._define(payload)
-            further = frames.resynchronise(data, at + consumed)
-            if further is None:
-                return
-            at = further
+        for type_, _sequence, payload in frames.scan_all(data):
+            if type_ == FrameType.ORIGIN:
+                self._define(payload)
 
     # --- where the frames stop -----------------------------------------------------------------------------------
 
     def _resolve_stop(self, data: bytes) -> bool:
         """No whole frame at the position: the end, a frame in flight, a torn tail, or damage. True to read on."""
         over = self.adopted is not None or self._next_has_frames()
-        if not over and (not data or not self._settled()):
+        if not over and not (self._settled() and (data or self.state().accepted > self.position.sequence)):
             return False
         rest = os.pread(self._descriptor, 1 << 30, self.position.offset)
         if frames.scan(rest, 1)[1]:
@@ -193,7 +186,7 @@ class JournalReader:
         return over or further is not None
 
     def _settled(self) -> bool:
-        """Whether the broken frame at the position has been so for too long to be one in flight; then asks anew."""
+        """Whether there has been no whole frame at the position for too long for one in flight; then asks anew."""
         now = time.monotonic()
         if self._suspect is None or self._suspect[0] != self.position.offset:
             self._suspect = (self.position.offset, now)

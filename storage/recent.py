@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from . import segments
-from .frames import scan
+from .frames import scan_all
 from .intake import Dictionary, ErrorRow, Intake
 from .queries import ErrorFilter, SpanFilter
 from .records import FrameType, SpanKind, StatusCode
@@ -77,7 +77,7 @@ def _tail(directory: Path, applied: int) -> tuple[list[bytes], dict[int, bytes]]
     origins: dict[int, bytes] = {}
     for number in segments.numbers(directory)[-3:]:
         data = (directory / f"{number:08d}.seg").read_bytes()[FIRST_FRAME:]
-        for type_, sequence, payload in scan(data, len(data))[0]:
+        for type_, sequence, payload in scan_all(data):
             if type_ == FrameType.ORIGIN:
                 origins[int.from_bytes(payload[:4], "little")] = payload[4:]
             elif type_ == FrameType.SPAN and sequence > applied:

@@ -102,7 +102,7 @@ def _parsed(name: str, text: str, entry: dataclasses.Field[Any]) -> Any:
     if match is None or unit is None:
         raise SettingError(name, text, "a number, with a unit if any such as 64MiB or 7d")
     value = float(match[1]) * unit
-    return int(value) if isinstance(entry.default, int) else value
+    return int(value) if isinstance(entry.default, int) and value.is_integer() else value
 
 
 def parse_boolean(name: str, text: str) -> bool:

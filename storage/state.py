@@ -24,7 +24,9 @@ class WriterState(msgspec.Struct, array_like=True):
     degraded: list[tuple[str, str]] = []
     """(part, reason)."""
     marks: dict[str, int] = {}
-    """Sequence number of the last applied record, by journal."""
+    """Sequence number of the last record that both databases have, by journal."""
+    rows: dict[str, int] = {}
+    """The same of the last record that the history has."""
 
 
 def read_state(path: Path) -> WriterState:

@@ -103,7 +103,7 @@ class Store:
         Returns:
             Whether it is.
         """
-        wanted, name = self.journal.sequence, self.journal.name
+        wanted, name = self.journal.last_kept, self.journal.name
         if not wanted:
             return True
         if self._closed:
@@ -134,11 +134,15 @@ class Store:
         """
         until = time.monotonic() + _TOTALS_WAIT
         while True:
+            committed = self._state().commit
             try:
-                return self._totals.read(self._readers.deadline())
+                totals = self._totals.read(self._readers.deadline())
+                if totals.commit >= committed:
+                    return totals
+                raise Unavailable("the database is being made anew")  # noqa: TRY301  # waits as for any other cause
             except Unavailable as error:
                 last = self._totals.last()
-                if last is not None and last.commit >= self._state().commit:
+                if last is not None and last.commit >= max(committed, 1):
                     return last
                 if time.monotonic() >= until:
                     raise Unavailable(f"Totals can't be read, and older ones might go backwards: {error}") from error
@@ -328,7 +332,7 @@ class Store:
         return bool(found.failures or state.degraded) or not self._writer_is_alive() or state.lag > _BEHIND
 
     def _recent(self) -> Recent:
-        return read_recent(self.data_dir / "journal", self._state().marks)
+        return read_recent(self.data_dir / "journal", self._state().rows)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 

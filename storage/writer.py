@@ -197,7 +197,7 @@ class Writer:
 
     @staticmethod
     def _restore(aggregates: Aggregates, history: History) -> None:
-        """Count the retained history again where `aggregates.db` is new and the history is not."""
+        """Fill an `aggregates.db` that is new; from the history, where that is not."""
         if aggregates.is_new and (count := restore(history.directory, aggregates, history.marks)):
             _logger.warning(
                 "tracekeep: %s was lost; its totals were counted again from %d spans", aggregates.path, count
@@ -251,7 +251,11 @@ class Writer:
         self._notice_replaced()
         if not pending or pending[0].dictionary is not bases.history.dictionary:
             with self._blaming("aggregates"):
-                pending[:] = [build(parts, bases.history, bases.aggregates)]
+                try:
+                    pending[:] = [build(parts, bases.history, bases.aggregates)]
+                except BaseException:
+                    bases.history.dictionary = bases.history.dictionary.renewed()  # what it numbered was never stored
+                    raise
         batch = pending[0]
         with self._blaming("history"):
             bases.history.apply(batch.intake, batch.marks)
@@ -419,9 +423,10 @@ class Writer:
             lag=time.monotonic() - self._caught_up if self._waiting else 0.0,
             degraded=self._complaints.listed(),
             marks=self._marks,
+            rows={name: mark.sequence for name, mark in self._bases.history.marks.items()} if self._bases else {},
         )
         if not self._role.publish(msgspec.msgpack.encode(state)):
-            state.marks = {}  # so many journals that the page can't hold them: readers ask the database
+            state.marks = state.rows = {}  # so many journals that the page can't hold them: readers ask the database
             self._role.publish(msgspec.msgpack.encode(state))
 
 

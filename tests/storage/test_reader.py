@@ -244,18 +244,19 @@ def test_damage_in_a_live_journal(new_journal):
     reader.release()
 
 
-def test_a_zeroed_page_in_a_live_journal(new_journal):
-    """What stands behind a hole isn't kept waiting until the segment is full."""
+@pytest.mark.parametrize(("start", "stop"), [(PAGE, 2 * PAGE), (FIRST_FRAME, PAGE), (FIRST_FRAME + 120, FIRST_FRAME + 240)])
+def test_a_hole_in_a_live_journal(new_journal, start, stop):
+    """What stands behind zeros isn't kept waiting until the segment is full."""
     journal = new_journal()
     for number in range(100):
         journal.append(SPAN, b"%099d." % number)
     descriptor = os.open(directory_of(journal) / "00000001.seg", os.O_WRONLY)
-    os.pwrite(descriptor, bytes(PAGE), PAGE)
+    os.pwrite(descriptor, bytes(stop - start), start)
     os.close(descriptor)
     journal.append(SPAN, b"behind")
     reader, found = JournalReader(directory_of(journal), Position()), []
     try:
-        eventually(lambda: found.extend(reader.read(1000)) or found[-1][1] == 101, 3, every=0.01)
+        eventually(lambda: found.extend(reader.read(1000)) or [n for _, n, _ in found][-1:] == [101], 3, every=0.01)
     finally:
         reader.release()
 

@@ -1,6 +1,7 @@
 import errno
 import os
 import stat
+import threading
 
 import pytest
 
@@ -85,3 +86,28 @@ def test_unknown_file_systems_are_not_mapped(tmp_path, monkeypatch):
     monkeypatch.setattr(segments, "_ALLOCATING_FILE_SYSTEMS", frozenset())
     assert not segments.can_map(tmp_path)
     assert not segments.can_map(tmp_path / "missing")
+
+
+def test_sizes_are_added_up_while_journals_come_and_go(tmp_path):
+    """A directory that is removed in the middle of looking doesn't count, and doesn't raise."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "00000001.seg").write_bytes(bytes(100))
+    stop = threading.Event()
+
+    def come_and_go():
+        while not stop.is_set():
+            for name in ("a", "b", "c"):
+                (tmp_path / name).mkdir()
+                (tmp_path / name / "00000001.seg").touch()
+            for name in ("a", "b", "c"):
+                (tmp_path / name / "00000001.seg").unlink()
+                (tmp_path / name).rmdir()
+
+    thread = threading.Thread(target=come_and_go)
+    thread.start()
+    try:
+        assert {segments.used_bytes(tmp_path) for _ in range(3000)} == {100}
+    finally:
+        stop.set()
+        thread.join()
