@@ -62,9 +62,7 @@ def balance(snapshot: Snapshot, root: Path, own: Journal) -> tuple[Accounting, i
     truncated = snapshot.figures.get("truncated", 0)
     dropped = Counter(drops(snapshot.figures))
     pending = missing = 0
-    for directory in root.glob("*/"):
-        if directory.name.startswith("."):
-            continue
+    for directory in segments.directories(root):
         segment, sequence = snapshot.marks.get(directory.name, (0, 0))
         counted = snapshot.counted.get(directory.name, Counted())
         state = own.state() if directory.name == own.name else _state(directory)

@@ -6,8 +6,10 @@ commits, or after one of them was lost: then a record may be new to the one and 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from time import sleep
 
@@ -26,6 +28,7 @@ LOST_REASONS = ("undecodable", "lost_in_memory", "journal_damaged")
 """Why the writer counts a record as dropped that its process had accepted."""
 ALL_REASONS = (*DROP_REASONS, *LOST_REASONS)
 
+_type, _sequence, _payload = itemgetter(0), itemgetter(1), itemgetter(2)
 _SLICE = 256  # records between two offers of the interpreter to the app's threads
 
 
@@ -144,11 +147,13 @@ def _slices(
 
 
 def _spans(records: list[Record]) -> list[bytes]:
-    return [payload for type_, _sequence, payload in records if type_ == FrameType.SPAN]
+    if set(map(_type, records)) == {FrameType.SPAN}:
+        return list(map(_payload, records))
+    return [payload for type_, _, payload in records if type_ == FrameType.SPAN]
 
 
 def _commands(records: list[Record]) -> Iterator[Command]:
-    for type_, _sequence, payload in records:
+    for type_, _, payload in records if FrameType.COMMAND in map(_type, records) else ():
         if type_ == FrameType.COMMAND:
             try:
                 yield decode_command(payload)
@@ -159,7 +164,6 @@ def _commands(records: list[Record]) -> Iterator[Command]:
 def _join(into: Intake, other: Intake) -> None:
     for name in ("origins", "operations", "sets", "spans", "errors", "changed_errors"):
         getattr(into, name)[:0] = getattr(other, name)
-    into.min_start, into.max_end = min(into.min_start, other.min_start), max(into.max_end, other.max_end)
 
 
 # --- accounting ---------------------------------------------------------------------------------------------------
@@ -168,7 +172,7 @@ def _join(into: Intake, other: Intake) -> None:
 def _account(batch: Batch, part: Part, has_fold: int, aggregates: Aggregates) -> None:
     """Sequence numbers that came are stored; those that did not are explained by the process's own counters."""
     name = part.reader.name
-    new = sum(1 for record in part.records if record[1] > has_fold)
+    new = len(part.records) - bisect_right(part.records, has_fold, key=_sequence)
     advance = max(0, part.after.sequence - has_fold)
     counted = _counted(batch.change, name, aggregates)
     counted.unexplained += advance - new

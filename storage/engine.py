@@ -116,11 +116,11 @@ def _is_empty(path: Path) -> bool:
 
 def _migrate(connection: sqlite3.Connection, metadata: MetaData, migrations: tuple[str, ...]) -> bool:
     """Make or bring up the schema in one transaction; whether there was anything to do."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
     newest = len(migrations) + 1
-    if version == newest:
+    if connection.execute("PRAGMA user_version").fetchone()[0] == newest:
         return False
     with transaction(connection):
+        version = connection.execute("PRAGMA user_version").fetchone()[0]  # another may have been quicker
         if version == 0:
             for statement in create_statements(metadata):
                 connection.execute(statement)

@@ -7,9 +7,10 @@ spans (resource, scope, name, kind, the attributes with few values) is looked up
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -47,12 +48,15 @@ MAX_SETS = 4096
 """Sets of shared attributes in one partition; past it spans keep theirs, so a hostile header can't grow them."""
 MAX_SHARED_TEXT = 256
 _MAX_SHAPES = 16_384
+_MAX_LAYOUTS = 256
 _RECENT_TRACES = 4096
 _SAME_ERROR = 1_000_000_000  # ns within which the same exception of a trace is the same error
 
 _PLAIN = frozenset({str, int, bool})
+_SHAREABLE = frozenset({str, int})
 
 Row = tuple[Any, ...]
+_START, _DURATION = 5, 6  # in a span's row
 
 
 class Shape:
@@ -76,10 +80,32 @@ class Shape:
         """The totals that these spans count in; looked up by the aggregates once."""
 
 
+class Layout:
+    """Which attributes spans have, with which types: worked out once, so that a span is only looked up."""
+
+    __slots__ = ("is_plain", "own", "own_keys", "shapes", "shared", "shared_keys")
+
+    def __init__(self, keys: tuple[str, ...], types: tuple[type, ...]) -> None:
+        by_key = dict(zip(keys, types, strict=True))
+        self.shared_keys = tuple(key for key in keys if key in SHARED_KEYS and by_key[key] in _SHAREABLE)
+        self.own_keys = tuple(key for key in keys if key not in self.shared_keys)
+        self.is_plain = all(by_key[key] in _PLAIN for key in self.own_keys)
+        self.shared = _getter(self.shared_keys)
+        self.own = _getter(self.own_keys)
+        self.shapes: dict[tuple[tuple[Any, ...], int], Shape] = {}
+
+
+def _getter(keys: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
+    """A function that takes the values of some keys out of a dict, as a tuple however many they are."""
+    if len(keys) > 1:
+        return itemgetter(*keys)
+    return lambda values: tuple(values[key] for key in keys)
+
+
 class Operation:
     """A resource, a scope, a span name and a kind."""
 
-    __slots__ = ("id", "kind", "name", "service", "shapes")
+    __slots__ = ("id", "kind", "layouts", "name", "service", "shapes")
 
     def __init__(self, id_: int, service: str, name: str, kind: int) -> None:
         self.id = id_
@@ -87,6 +113,14 @@ class Operation:
         self.name = name
         self.kind = kind
         self.shapes: dict[tuple[Any, ...], Shape] = {}
+        self.layouts: dict[tuple[tuple[str, ...], tuple[type, ...]], Layout] = {}
+
+    def layout(self, keys: tuple[str, ...], types: tuple[type, ...]) -> Layout:
+        """A layout that has not been met; few are kept, as an application has few."""
+        if len(self.layouts) >= _MAX_LAYOUTS:
+            self.layouts.clear()
+        layout = self.layouts[keys, types] = Layout(keys, types)
+        return layout
 
 
 class KnownOrigin:
@@ -132,11 +166,17 @@ class Intake:
     commands: list[Command] = field(default_factory=list)
     folds: list[tuple[Shape, int, tuple[list[int], list[int]]]] = field(default_factory=list)
     exceptions: dict[tuple[str, str], int] = field(default_factory=dict)
-    taken: int = 0
-    """Records in it, the undecodable ones included."""
     undecodable: int = 0
-    min_start: int = _MAX_TIME
-    max_end: int = 0
+
+    @property
+    def min_start(self) -> int:
+        """The earliest start of its spans; there must be one."""
+        return int(min(map(itemgetter(_START), self.spans)))
+
+    @property
+    def max_end(self) -> int:
+        """The latest end of its spans; there must be one."""
+        return int(max(row[_START] + row[_DURATION] for row in self.spans))
 
     def forget_folds(self) -> None:
         """Let the shapes begin their next batch; what was gathered stays in `folds`."""
@@ -186,19 +226,21 @@ class Dictionary:
                 start, end, status = span.start, span.end, span.status
                 if not 0 <= start <= end <= _MAX_TIME:
                     start, end = _sane_times(start, end)
-                shared, own = [], {}
-                for key, value in span.attributes.items():
-                    kind = type(value)
-                    if key in SHARED_KEYS and (kind is str or kind is int):
-                        shared.append((key, value))
-                    else:
-                        own[key] = value if kind in _PLAIN else jsonable(value)
                 operation = origin.operations.get((span.name, span.kind))
                 if operation is None:
                     operation = self._operation(origin, span.name, span.kind, batch)
-                shape = operation.shapes.get((*shared, status))
+                attributes = span.attributes
+                look = (tuple(attributes), tuple(map(type, attributes.values())))
+                layout = operation.layouts.get(look)
+                if layout is None:
+                    layout = operation.layout(*look)
+                own = dict(zip(layout.own_keys, layout.own(attributes), strict=False))
+                if not layout.is_plain:
+                    own = jsonable(own)
+                shared = layout.shared(attributes)
+                shape = layout.shapes.get((shared, status))
                 if shape is None:
-                    shape = self._shape(operation, shared, own, status, batch)
+                    shape = self._shape(operation, layout, shared, own, status=status, batch=batch)
                 span_id, parent_id, extra = span.span_id, span.parent_id, span.extra
                 details = None
                 if extra is not None or span.message is not None or span.flags & REMOTE_PARENT:
@@ -230,8 +272,6 @@ class Dictionary:
             fold[0].append(end - start)
             fold[1].append(end)
             rows.append(row)
-            batch.min_start = min(batch.min_start, start)
-            batch.max_end = max(batch.max_end, end)
 
     # --- dictionaries --------------------------------------------------------------------------------------------
 
@@ -263,25 +303,31 @@ class Dictionary:
         return operation
 
     def _shape(
-        self, operation: Operation, shared: list[tuple[str, Any]], own: dict[str, Any], status: int, batch: Intake
+        self,
+        operation: Operation,
+        layout: Layout,
+        shared: tuple[Any, ...],
+        own: dict[str, Any],
+        *,
+        status: int,
+        batch: Intake,
     ) -> Shape:
+        """The shape of a span that has none in its layout yet; what can't be shared goes to `own`."""
+        pairs = tuple(zip(layout.shared_keys, shared, strict=True))
         full = len(self.sets) >= MAX_SETS
-        kept = [
-            (key, value)
-            for key, value in shared
-            if key in LABEL_KEYS or (not full and not (type(value) is str and len(value) > MAX_SHARED_TEXT))
-        ]
-        if len(kept) < len(shared):
-            own.update(pair for pair in shared if pair not in kept)
-        key = (*kept, status)
-        shape = operation.shapes.get(key)
+        kept = tuple(pair for pair in pairs if pair[0] in LABEL_KEYS or not (full or _is_long(pair[1])))
+        if len(kept) < len(pairs):
+            own.update(pair for pair in pairs if pair not in kept)
+        known_status = status if 0 <= status <= max(StatusCode) else StatusCode.UNSET
+        shape = operation.shapes.get((kept, known_status))
         if shape is None:
             if self.shape_count >= _MAX_SHAPES:
                 self._forget_shapes()
-            known_status = status if 0 <= status <= max(StatusCode) else StatusCode.UNSET
-            shape = Shape(operation, dict(kept), self._set(tuple(kept), batch), known_status)
-            operation.shapes[key] = shape
+            shape = Shape(operation, dict(kept), self._set(kept, batch), known_status)
+            operation.shapes[kept, known_status] = shape
             self.shape_count += 1
+        if len(kept) == len(pairs):
+            layout.shapes[shared, status] = shape
         return shape
 
     def _set(self, pairs: tuple[tuple[str, Any], ...], batch: Intake) -> int | None:
@@ -298,6 +344,7 @@ class Dictionary:
         for origin in self.origins.values():
             for operation in origin.operations.values():
                 operation.shapes.clear()
+                operation.layouts.clear()
         self.shape_count = 0
 
     # --- errors --------------------------------------------------------------------------------------------------
@@ -382,6 +429,10 @@ def _sane_times(start: int, end: int) -> tuple[int, int]:
     """Clocks jump: a span that ends before it starts has no duration, and no time is outside 64 bits."""
     start = min(max(start, 0), _MAX_TIME)
     return start, min(max(end, start), _MAX_TIME)
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, str) and len(value) > MAX_SHARED_TEXT
 
 
 def _text(value: object) -> str | None:

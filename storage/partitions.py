@@ -6,6 +6,7 @@ import re
 import sqlite3
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -248,10 +249,8 @@ def insert_spans(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) ->
     """Insert span rows, many to a statement."""
     whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
     for start in range(0, whole, _ROWS_A_STATEMENT):
-        flat: list[Any] = []
-        for row in rows[start : start + _ROWS_A_STATEMENT]:
-            flat += row
-        connection.execute(_INSERT_SPANS, flat)
+        piece = rows[start : start + _ROWS_A_STATEMENT]
+        connection.execute(_INSERT_SPANS, list(chain.from_iterable(piece)))
     connection.executemany(_INSERT_SPAN + _SPAN, rows[whole:])
 
 

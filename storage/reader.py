@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,8 @@ from .pages import read_page
 from .records import FrameType
 from .segments import FIRST_FRAME
 
+_type = itemgetter(0)
+_RECORDS = frozenset({FrameType.SPAN, FrameType.COMMAND})
 CHUNK = 1 << 18
 _SETTLE = 0.2  # s that a broken frame at the end of a live journal may still become whole
 
@@ -112,6 +115,9 @@ class JournalReader:
     def _advance(self, found: list[tuple[int, int, bytes]], consumed: int, out: list[tuple[int, int, bytes]]) -> None:
         sequence = self.position.sequence
         sealed = False
+        if set(map(_type, found)) <= _RECORDS:
+            out += found
+            sequence, found = found[-1][1], []
         for record in found:
             if record[0] == FrameType.ORIGIN:
                 self._define(record[2])

@@ -58,7 +58,7 @@ def read_recent(root: Path, marks: Mapping[str, int]) -> Recent:
     """
     spans: list[SpanView] = []
     errors: list[ErrorView] = []
-    for directory in sorted(root.glob("*/")):
+    for directory in segments.directories(root):
         with suppress(OSError, ValueError):
             payloads, origins = _tail(directory, marks.get(directory.name, 0))
             intake = Intake()

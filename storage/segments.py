@@ -121,6 +121,14 @@ def numbers(directory: Path) -> list[int]:
     return sorted(int(name[:-4]) for name in os.listdir(directory) if _NAME.fullmatch(name))  # noqa: PTH208  # names are all it needs
 
 
+def directories(root: Path) -> list[Path]:
+    """The journals' directories; none where the root can't be read."""
+    try:
+        return sorted(path for path in root.iterdir() if not path.name.startswith("."))
+    except OSError:
+        return []
+
+
 def can_map(directory: Path) -> bool:
     """Whether the file system under `directory` honours allocation, so that mapping is safe."""
     try:
@@ -145,9 +153,10 @@ def free_bytes(directory: Path) -> int:
 def used_bytes(root: Path) -> int:
     """Size of all segments of all journals under `root`."""
     total = 0
-    for path in root.glob("*/*.seg"):
+    for directory in directories(root):
         try:
-            total += path.stat().st_size
+            with os.scandir(directory) as entries:
+                total += sum(entry.stat().st_size for entry in entries if entry.name.endswith(".seg"))
         except OSError:
-            continue
+            continue  # removed meanwhile
     return total

@@ -81,9 +81,10 @@ def resolve_settings(given: Mapping[str, Any], environ: Mapping[str, str] = os.e
 def resolve_data_dir(given: str | os.PathLike[str] | None, environ: Mapping[str, str] = os.environ) -> Path:
     """The data directory: the argument, `TRACEKEEP_DATA_DIR`, or `./tracekeep-data`; absolute."""
     chosen = given if given is not None else environ.get("TRACEKEEP_DATA_DIR") or "tracekeep-data"
-    if not isinstance(chosen, str | os.PathLike) or not os.fspath(chosen) or "\0" in os.fspath(chosen):
+    path = os.fspath(chosen) if isinstance(chosen, str | os.PathLike) else None
+    if not isinstance(path, str) or not path or "\0" in path:
         raise SettingError("data_dir", chosen, "the path of a directory")
-    return Path(os.path.abspath(chosen))  # noqa: PTH100  # resolve() would follow a link that may be replaced
+    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow a link that may be replaced
 
 
 _UNITS: dict[str, float] = {

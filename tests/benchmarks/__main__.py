@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from .results import Result, as_markdown, as_table
-from .support import ROOT, clean_environment
+from .rounds import ROOT
 
 BENCHMARKS = {
     "span_cost": "span_cost",
@@ -30,7 +30,7 @@ _MARKED = re.compile(r"(<!-- benchmarks -->\n).*(<!-- /benchmarks -->)", re.DOTA
 
 def main() -> int:
     options = _parse()
-    clean_environment()
+    _clean_environment()
     results = _run_all(options) if options.name == "all" else [_run(options)]
     if options.readme:
         _write_readme(options.readme, as_markdown(results, _machine()))
@@ -38,6 +38,12 @@ def main() -> int:
         found = [result.to_json() for result in results]
         print(json.dumps(found if options.name == "all" else found[0]))
     return 1 if options.check and not all(result.met for result in results) else 0
+
+
+def _clean_environment() -> None:
+    """Take out what would give one of the sides other settings."""
+    for name in [name for name in os.environ if name.startswith(("OTEL_", "TRACEKEEP_", "LOGFIRE_"))]:
+        del os.environ[name]
 
 
 def _parse() -> argparse.Namespace:

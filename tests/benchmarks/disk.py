@@ -20,7 +20,9 @@ from tracekeep.instrumentation import RetainingSpanProcessor
 from tracekeep.storage import open_store
 
 from .results import Result, at_most
-from .support import Drainer, in_child, provider, record_history, scratch, tracer_of, traffic
+from .rounds import in_child
+from .support import Drainer, scratch
+from .traffic import provider, record_history, tracer_of, traffic
 
 SPANS = 500_000
 ROUNDS = 1  # a second one would find the same

@@ -21,16 +21,9 @@ from tracekeep.storage.records import FrameType
 from tracekeep.storage.schema import history
 
 from .results import Result, at_least
-from .support import (
-    alternate,
-    copied_journal,
-    provider,
-    record_history,
-    scratch,
-    time_drain,
-    tracer_of,
-    traffic,
-)
+from .rounds import alternate
+from .support import copied_journal, scratch, time_drain
+from .traffic import provider, record_history, tracer_of, traffic
 
 SPANS = 300_000
 ROUNDS = 3

@@ -15,7 +15,9 @@ from tracekeep.storage import Store, open_store
 from tracekeep.storage.partitions import partition_files
 
 from .results import Result, at_least
-from .support import GIB, Drainer, Refill, alternate, scratch, time_drain, traffic, wait_applied
+from .rounds import alternate
+from .support import GIB, Drainer, Refill, scratch, time_drain, wait_applied
+from .traffic import traffic
 
 SPANS = 1_000_000
 ROUNDS = 5

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from statistics import median
 
 from .results import Result, at_most
-from .support import ROOT, alternate
+from .rounds import ROOT, alternate
 
 SPANS = 0  # it records none
 ROUNDS = 21

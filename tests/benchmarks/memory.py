@@ -7,23 +7,21 @@ own; the highest RSS that it has while it drains 1,000,000 waiting records, its 
 Left out: the page cache of SQLite's files, which is nobody's RSS.
 """
 
-import json
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 import psutil
-from opentelemetry import trace
-from starlette.applications import Starlette
+
+from tracekeep.storage import open_store
 
 from .results import Result, at_most
-from .support import GIB, MIB, Drainer, Refill, applied, in_child, provider, record, scratch, traffic
+from .rounds import in_child
+from .support import GIB, MIB, Drainer, Refill, applied, scratch
+from .traffic import traffic
 
 SPANS = 1_000_000
 ROUNDS = 3
-_APP_SPANS = 100_000
-_PIECE = 1_000
 _SAMPLE_SECONDS = 0.02
 
 
@@ -52,12 +50,10 @@ def run(spans: int, rounds: int) -> Result:
 def _both_apps() -> list[dict[str, float]]:
     """Both sides at the same time: memory doesn't mind."""
     with scratch() as data_dir, ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda side: in_child("memory", side, data_dir), ("bare", "ours")))
+        return list(pool.map(lambda side: in_child("memory_app", side, data_dir), ("bare", "ours")))
 
 
 def _writer(records: int) -> float:
-    from tracekeep.storage import open_store  # the bare app must not have it
-
     with scratch() as data_dir:
         store = open_store(data_dir, writer="none", journal_max_bytes=max(GIB, records * 1024))
         Refill(store, traffic(5_000))(records)
@@ -69,23 +65,3 @@ def _writer(records: int) -> float:
                 time.sleep(_SAMPLE_SECONDS)
         store.close()
     return highest / MIB
-
-
-def main() -> None:
-    """An app that records, and then tells its memory."""
-    side, data_dir = sys.argv[1:]
-    app = Starlette()
-    trace.set_tracer_provider(provider())
-    if side == "ours":
-        from tracekeep.instrumentation import instrument
-
-        instrument(app, data_dir=data_dir, writer="none")
-    tracer = trace.get_tracer("tracekeep.benchmarks")
-    for start in range(0, _APP_SPANS, _PIECE):
-        record(tracer, traffic(_PIECE, seed=start))
-    memory = psutil.Process().memory_info()
-    print(json.dumps({"rss": memory.rss / MIB, "shared": memory.shared / MIB}))
-
-
-if __name__ == "__main__":
-    main()

@@ -46,7 +46,9 @@ class Result:
         return all(goal.met for goal in self.goals)
 
     def to_json(self) -> dict:
-        figures = {key: {name: rounded(value) for name, value in getattr(self, key).items()} for key in ("peers", "extra")}
+        figures = {
+            key: {name: rounded(value) for name, value in getattr(self, key).items()} for key in ("peers", "extra")
+        }
         return {**asdict(self), "ours": rounded(self.ours), "limit": rounded(self.limit), **figures}
 
     @classmethod
@@ -65,7 +67,11 @@ def shown(value: float) -> str:
 
 def as_table(result: Result) -> str:
     """For a terminal."""
-    sides = [("ours", result.ours), *result.peers.items(), *((f"({name})", value) for name, value in result.extra.items())]
+    sides = [
+        ("ours", result.ours),
+        *result.peers.items(),
+        *((f"({name})", value) for name, value in result.extra.items()),
+    ]
     width = max(len(name) for name, _ in sides)
     lines = [f"{result.name}, {result.unit}"]
     lines += [f"  {name:<{width}}  {shown(value):>10}" for name, value in sides]
@@ -82,6 +88,8 @@ def as_markdown(results: Iterable[Result], machine: str) -> str:
     lines = [f"Measured on {machine}.", "", "| benchmark | ours | others | goal |", "|---|---|---|---|"]
     for result in results:
         peers = "<br>".join(f"{name}: {shown(value)}" for name, value in result.peers.items())
-        goals = "<br>".join(f"{goal.goal}: {shown(goal.value)}{'' if goal.met else ' **(not met)**'}" for goal in result.goals)
-        lines.append(f"| `{result.name}`, {result.unit} | {shown(result.ours)} | {peers or '–'} | {goals} |")
+        goals = "<br>".join(
+            f"{goal.goal}: {shown(goal.value)}{'' if goal.met else ' **(not met)**'}" for goal in result.goals
+        )
+        lines.append(f"| `{result.name}`, {result.unit} | {shown(result.ours)} | {peers} | {goals} |")
     return "\n".join(lines)

@@ -20,22 +20,11 @@ from opentelemetry.sdk.trace import SpanProcessor
 from tracekeep.instrumentation import RetainingSpanProcessor
 from tracekeep.storage import open_store
 
+from .exporters import Discard, Encode, batching
 from .results import Result, at_most
-from .support import (
-    Discard,
-    Drainer,
-    Encode,
-    Figures,
-    added,
-    alternate,
-    batching,
-    in_child,
-    provider,
-    record,
-    scratch,
-    tracer_of,
-    traffic,
-)
+from .rounds import Figures, added, alternate, in_child
+from .support import Drainer, scratch
+from .traffic import provider, record, tracer_of, traffic
 
 SPANS = 2_000
 ROUNDS = 80

@@ -18,21 +18,11 @@ from opentelemetry.sdk.trace import SpanProcessor
 from tracekeep.instrumentation import RetainingSpanProcessor
 from tracekeep.storage import open_store
 
+from .exporters import Encode, batching
 from .results import Result, at_most
-from .support import (
-    Encode,
-    Refill,
-    alternate,
-    applied,
-    batching,
-    copied_journal,
-    in_child,
-    provider,
-    record,
-    scratch,
-    tracer_of,
-    traffic,
-)
+from .rounds import alternate, in_child
+from .support import Refill, applied, copied_journal, scratch
+from .traffic import provider, record, tracer_of, traffic
 
 SPANS = 20_000
 ROUNDS = 5

@@ -1,28 +1,19 @@
-"""What the benchmarks share: rounds, traffic, recording, and the processes that drain."""
+"""What the benchmarks of storage share: data directories, journals to drain, and the processes that drain them."""
 
-import gc
 import json
-import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
-from typing import TypeVar
+from typing import Self
 
 import msgspec
-from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
 from tracekeep.instrumentation.convert import encode_origin
 from tracekeep.storage import Store
@@ -30,140 +21,12 @@ from tracekeep.storage.locks import FileLock
 from tracekeep.storage.records import FrameType, SpanRecord
 from tracekeep.storage.state import read_state
 
-ROOT = Path(__file__).parents[2]
-MILLISECOND = 1_000_000  # ns
+from .rounds import ROOT
+from .traffic import MILLISECOND, Request, provider
+
 MIB = 1 << 20
 GIB = 1 << 30
 _APPLY_SECONDS = 300.0  # after which a writer that has not applied a journal is taken for broken
-
-
-T = TypeVar("T")
-Figures = dict[str, list[float]]
-
-
-# --- rounds -------------------------------------------------------------------------------------------------------
-
-
-def alternate(sides: dict[str, Callable[[], T]], rounds: int) -> dict[str, list[T]]:
-    """Measure all sides in every round, each time beginning with another one, so that a slow moment hits them alike."""
-    figures: dict[str, list[T]] = {name: [] for name in sides}
-    names = list(sides)
-    for turn in range(rounds):
-        first = turn % len(names)
-        for name in names[first:] + names[:first]:
-            gc.collect()
-            figures[name].append(sides[name]())
-    return figures
-
-
-def added(side: list[float], base: list[float]) -> list[float]:
-    """What a side takes more than the base, round by round."""
-    return [value - bare for value, bare in zip(side, base, strict=True)]
-
-
-def in_child(module: str, *arguments: object) -> dict:
-    """What `python -m tests.benchmarks.MODULE ARGUMENTS` prints on its last line, as JSON."""
-    command = [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(command)} ended with {done.returncode}:\n{done.stderr[-4000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def medians(figures: Iterable[dict[str, float]]) -> dict[str, float]:
-    """The median of each key over several findings."""
-    gathered: dict[str, list[float]] = {}
-    for found in figures:
-        for key, value in found.items():
-            gathered.setdefault(key, []).append(value)
-    return {key: median(values) for key, values in gathered.items()}
-
-
-# --- traffic ------------------------------------------------------------------------------------------------------
-
-_ROUTES = [
-    (method, f"/api/v1/{thing}{rest}")
-    for thing in ("orders", "customers", "products", "carts", "payments")
-    for method, rest in (("GET", "/{id}"), ("GET", ""), ("POST", ""), ("PUT", "/{id}"))
-]
-_AGENTS = [
-    f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0 Safari/537.36"
-    for system in ("X11; Linux x86_64", "Windows NT 10.0; Win64; x64", "Macintosh; Intel Mac OS X 10_15_7")
-    for version in (139, 140, 141)
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request to be recorded: a server span with 10 attributes."""
-
-    name: str
-    attributes: dict[str, str | int]
-    duration: int
-    failed: bool
-
-
-def traffic(count: int, *, clients: int = 40, seed: int = 1) -> list[Request]:
-    """Requests to 20 routes of a service behind a proxy, one in a hundred of them failing.
-
-    Path and client port differ with nearly every request. A client has one address and one user agent.
-    """
-    rng = random.Random(seed)
-    return [_request(rng, rng.randrange(clients)) for _ in range(count)]
-
-
-def _request(rng: random.Random, client: int) -> Request:
-    method, route = rng.choice(_ROUTES)
-    failed = rng.random() < 0.01
-    status = 500 if failed else rng.choice((200,) * 18 + (304, 404))
-    attributes = {
-        "http.request.method": method,
-        "url.scheme": "https",
-        "url.path": route.replace("{id}", str(rng.randrange(1_000_000))),
-        "server.address": "shop.example.com",
-        "server.port": 443,
-        "client.address": f"10.{client >> 16 & 255}.{client >> 8 & 255}.{client & 255}",
-        "client.port": rng.randrange(32_768, 61_000),
-        "user_agent.original": _AGENTS[client % len(_AGENTS)],
-        "http.route": route,
-        "http.response.status_code": status,
-    }
-    return Request(f"{method} {route}", attributes, round(rng.lognormvariate(2.5, 1.0) * MILLISECOND), failed)
-
-
-# --- recording ----------------------------------------------------------------------------------------------------
-
-
-def provider(*processors: SpanProcessor) -> TracerProvider:
-    made = TracerProvider(resource=Resource.create({"service.name": "shop", "service.version": "1.2.3"}))
-    for processor in processors:
-        made.add_span_processor(processor)
-    return made
-
-
-def tracer_of(made: TracerProvider) -> Tracer:
-    return made.get_tracer("tracekeep.benchmarks", "1")
-
-
-def record(tracer: Tracer, requests: Iterable[Request]) -> None:
-    """Start and end spans, as fast as it goes. This is the loop that the span benchmarks time."""
-    start = tracer.start_span
-    for request in requests:
-        start(request.name, None, SpanKind.SERVER, request.attributes).end()
-
-
-def record_history(tracer: Tracer, requests: list[Request]) -> None:
-    """Record spans with durations, failures and exceptions, a millisecond apart, the last one now."""
-    end = time.time_ns() - len(requests) * MILLISECOND
-    for request in requests:
-        end += MILLISECOND
-        span = tracer.start_span(
-            request.name, None, SpanKind.SERVER, request.attributes, None, end - request.duration
-        )
-        if request.failed:
-            span.record_exception(ValueError("the other side hung up"), timestamp=end)
-            span.set_status(Status(StatusCode.ERROR, "ValueError: the other side hung up"))
-        span.end(end)
 
 
 class Refill:
@@ -192,29 +55,6 @@ class Refill:
             append(FrameType.SPAN, encode(record), self._origin)
 
 
-class Discard(SpanExporter):
-    """The cheapest exporter: it does nothing."""
-
-    def export(self, spans):  # noqa: ARG002  # the interface's
-        return SpanExportResult.SUCCESS
-
-
-class Encode(SpanExporter):
-    """Makes the OTLP request that an exporter would send, and sends nothing."""
-
-    def export(self, spans):
-        encode_spans(spans).SerializeToString()
-        return SpanExportResult.SUCCESS
-
-
-def batching(exporter: SpanExporter) -> BatchSpanProcessor:
-    """A BatchSpanProcessor with a queue that no round fills: a dropped span would cost it nothing."""
-    return BatchSpanProcessor(exporter, max_queue_size=1 << 17)
-
-
-# --- data directories and writers ---------------------------------------------------------------------------------
-
-
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A directory for the run, on the disk that `TMPDIR` says."""
@@ -228,7 +68,7 @@ class Drainer:
     def __init__(self, data_dir: Path, **settings: object) -> None:
         self._command = [sys.executable, "-m", "tests.benchmarks.drainer", str(data_dir), json.dumps(settings)]
 
-    def __enter__(self) -> "Drainer":
+    def __enter__(self) -> Self:
         self._process = subprocess.Popen(
             self._command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -260,7 +100,7 @@ def wait_applied(data_dir: Path, journal: str, sequence: int) -> None:
     while applied(data_dir, journal) < sequence:
         if time.monotonic() > until:
             raise TimeoutError(f"{data_dir}: {journal} was not applied up to {sequence}")
-        time.sleep(0.002)
+        time.sleep(0.01)
 
 
 def time_drain(data_dir: Path, journal: str, sequence: int, **settings: object) -> float:
@@ -283,9 +123,3 @@ def copied_journal(source: Path, target: Path, journal: str) -> Iterator[None]:
     finally:
         if lock is not None:
             lock.release()
-
-
-def clean_environment() -> None:
-    """Take out what would give one of the sides other settings."""
-    for name in [name for name in os.environ if name.startswith(("OTEL_", "TRACEKEEP_", "LOGFIRE_"))]:
-        del os.environ[name]

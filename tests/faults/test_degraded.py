@@ -241,18 +241,55 @@ def test_read_only_while_running(tmp_path, powerless):
         check_kept(it.service.port, it.client.ids())
 
 
-def test_directory_missing(tmp_path):
-    """When the whole data directory is deleted under the service, it is made anew and all goes on."""
+def test_directory_moved_away(tmp_path):
+    """When the whole data directory goes, that is noticed within 5 s, and all goes on in a new one.
+
+    What was acknowledged before it was noticed is in the journals that went.
+    """
+    data = tmp_path / "data"
+    with Service(data, tmp_path, workers=2) as service:
+        with Watch(service.ports) as watch, Client(service.port, rate=100, paths=PATHS) as client:
+            eventually(lambda: len(client.received) >= 100, 10)
+            data.rename(tmp_path / "moved away")
+            eventually((data / "aggregates.db").exists, 5)
+            eventually(lambda: service.health()["status"] == "ok", RECOVERY_S)
+            noticed = time.monotonic()
+            enough = len(client.received) + 100
+            eventually(lambda: len(client.received) >= enough, 10)
+        watch.check()
+        assert {each.status for each in client.received} == {200}
+        account = settled(service.port)
+        assert account["balanced"], account
+        since = [each.trace_id for each in client.received if each.sent_at >= noticed]
+        check_each_once(server_traces(service.port), since)
+
+
+OPENER = """
+import sqlite3, sys
+for path in sys.argv[1:]:
+    connection = sqlite3.connect(path)
+    connection.execute("SELECT count(*) FROM sqlite_master").fetchall()
+    connection.close()
+"""
+
+
+def test_another_program_opens_and_closes_the_databases(tmp_path):
+    """A shell or a backup that closes its connection must not take the log away from under the writer.
+
+    SQLite does that for whoever closes last; the locks of the service's own connections prevent it, unless
+    the service drops them by closing another descriptor of the file.
+    """
     data = tmp_path / "data"
     with outage(tmp_path) as it:
         it.warm_up()
-        it.broke = time.monotonic()
-        data.rename(tmp_path / "moved away")
-        it.serve(150)
-        it.recovers()
+        logs = [path.with_name(f"{path.name}-wal") for path in (aggregates(data), partition(data))]
+        before = [log.stat().st_ino for log in logs]
+        for _ in range(5):
+            subprocess.run([sys.executable, "-c", OPENER, aggregates(data), partition(data)], check=True)
+            it.serve(30)
+            assert [log.stat().st_ino for log in logs] == before
         it.client.stop()
-        it.check_answers()
-        check_each_once(server_traces(it.service.port), it.since_break())
+        check_kept(it.service.port, it.client.ids())
 
 
 def test_locks_do_not_stop_shutdown(tmp_path):

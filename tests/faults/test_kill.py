@@ -99,9 +99,7 @@ def test_totals_and_errors_outlive_all(tmp_path):
         assert server_spans(samples) == len(client.received)
         assert total(samples, "http_server_request_duration_seconds_count") == len(client.received)
         assert total(samples, "exceptions_total") == failures
-        assert total(samples, "traces_spanmetrics_latency_count", span_kind="SPAN_KIND_SERVER") == len(
-            client.received
-        )
+        assert total(samples, "traces_spanmetrics_latency_count", span_kind="SPAN_KIND_SERVER") == len(client.received)
 
 
 def _writer(service):

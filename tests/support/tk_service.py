@@ -71,9 +71,7 @@ class Service:
         command = [*self.prefix, sys.executable, str(_APP), "--data-dir", str(self.data_dir)]
         command += ["--fd", str(fds[0]), "--fd", str(fds[1]), "--settings", json.dumps(self.settings)]
         with (self.log_dir / f"worker-{index}.log").open("ab") as log:
-            self.processes[index] = subprocess.Popen(
-                command, pass_fds=fds, env=self.env, stdout=log, stderr=log
-            )
+            self.processes[index] = subprocess.Popen(command, pass_fds=fds, env=self.env, stdout=log, stderr=log)
 
     def start_all(self):
         for index in range(len(self.processes)):

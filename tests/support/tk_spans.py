@@ -12,7 +12,7 @@ import msgspec
 
 from tracekeep.storage.frames import HEADER, scan
 from tracekeep.storage.reader import JournalReader, Position
-from tracekeep.storage.records import Event, Extra, FrameType, Link, Origin, SpanRecord
+from tracekeep.storage.records import Event, Extra, FrameType, Origin, SpanRecord
 from tracekeep.storage.segments import FIRST_FRAME
 
 MS = 1_000_000
@@ -20,7 +20,7 @@ SERVER, CLIENT, INTERNAL = 2, 3, 1
 OK, ERROR = 1, 2
 _ids = itertools.count(1)
 
-__all__ = ["Event", "Link"]
+
 
 
 def span(
@@ -204,3 +204,19 @@ class Script:
             self.kill()
         for stream in (self.process.stdin, self.process.stdout):
             stream.close()
+
+
+def check_kept(store, count, *, stored=None):
+    """Every accepted span is in the history once, and totals, rollups and accounting say the same number."""
+    account = store.accounting()
+    assert account.balanced, account
+    assert (account.accepted, account.pending) == (count, 0), account
+    assert account.stored == (count if stored is None else stored), account
+    spans = everything(store)
+    assert len({(each.trace_id, each.span_id) for each in spans}) == len(spans) == account.stored
+    assert counter(store, "traces_spanmetrics_calls") == account.stored
+    assert counter(store, "traces_spanmetrics_latency") == account.stored
+    since, until = min(each.start_ns for each in spans), max(each.start_ns + each.duration_ns for each in spans)
+    rolled = store.performance(since_ns=since, until_ns=until + 1)
+    assert sum(each.count for each in rolled) == account.stored
+    return True
