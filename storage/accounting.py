@@ -68,7 +68,7 @@ def balance(snapshot: Snapshot, root: Path, own: Journal) -> tuple[Accounting, i
         state = own.state() if directory.name == own.name else _state(directory)
         frames, last = _after(directory, segment, sequence)
         last = max(last, sequence, state.accepted)
-        accepted += last - sequence
+        accepted += last - sequence - max(0, -counted.unexplained)
         in_memory = min(state.in_memory, last - sequence - frames)
         pending += frames + in_memory
         truncated += max(0, state.truncated - counted.truncated)

@@ -38,8 +38,15 @@ class Counted(msgspec.Struct, array_like=True):
     dropped: dict[str, int] = {}
     truncated: int = 0
     unexplained: int = 0
-    """Sequence numbers that never came and that nobody has accounted for yet."""
+    """Sequence numbers that never came and that nobody has accounted for yet; below 0: those that were accounted
+    for before it showed that they didn't come."""
     finished: bool = False
+
+    def take_gap(self, count: int) -> int:
+        """Note that so many numbers didn't come; how many of them were accounted for before."""
+        before = min(count, max(0, -self.unexplained))
+        self.unexplained += count
+        return before
 
 
 @dataclass(slots=True)
@@ -175,11 +182,29 @@ def _account(batch: Batch, part: Part, has_fold: int, aggregates: Aggregates) ->
     new = len(part.records) - bisect_right(part.records, has_fold, key=_sequence)
     advance = max(0, part.after.sequence - has_fold)
     counted = _counted(batch.change, name, aggregates)
-    counted.unexplained += advance - new
-    _add(batch.change, "accepted", advance)
+    _add(batch.change, "accepted", advance - counted.take_gap(advance - new))
     _add(batch.change, "stored", new)
     _explain(batch.change, counted, part.reader.state())
     batch.change.counted[name] = msgspec.msgpack.encode(counted)
+
+
+def count_quiet(change: Change, name: str, state: JournalState, aggregates: Aggregates) -> None:
+    """Take in a process's own counters where no record comes that would bring them along."""
+    counted = _counted(change, name, aggregates)
+    if counted.finished:
+        return
+    before = msgspec.msgpack.encode(counted)
+    _explain(change, counted, state)
+    for reason, total in state.dropped.items():
+        ahead = max(0, total - counted.dropped.get(reason, 0))
+        if ahead:
+            counted.dropped[reason] = total
+            counted.unexplained -= ahead
+            _add(change, "accepted", ahead)
+            _add(change, f"dropped:{reason}", ahead)
+    encoded = msgspec.msgpack.encode(counted)
+    if encoded != before:
+        change.counted[name] = encoded
 
 
 def finish(change: Change, name: str, position: Position, state: JournalState, aggregates: Aggregates) -> None:
@@ -188,8 +213,7 @@ def finish(change: Change, name: str, position: Position, state: JournalState, a
     if counted.finished:
         return
     tail = max(0, state.accepted - position.sequence)
-    _add(change, "accepted", tail)
-    counted.unexplained += tail
+    _add(change, "accepted", tail - counted.take_gap(tail))
     _explain(change, counted, state)
     in_memory = min(counted.unexplained, state.in_memory)
     _add(change, "dropped:lost_in_memory", in_memory)

@@ -25,10 +25,10 @@ BUSY_MS = 200
 """How long the writer waits for a lock before it says so and lets the journal take over."""
 
 _WRITER_PRAGMAS = (
+    f"busy_timeout={BUSY_MS}",
     "journal_mode=WAL",  # readers never wait for the writer, nor it for them
     "synchronous=NORMAL",  # the journal is the durable copy until a checkpoint has synced
     "wal_autocheckpoint=0",  # checkpoints are made between batches, not inside one
-    f"busy_timeout={BUSY_MS}",
     "cache_size=-16000",  # KiB; holds the hot bucket of each index
     "temp_store=MEMORY",
     "mmap_size=0",  # an I/O error through a mapping would be a SIGBUS
@@ -51,10 +51,22 @@ def open_writer(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> 
     if path.exists():
         _refuse_foreign(path, len(migrations) + 1)
     else:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        _create(path, metadata, migrations)
+    return _connect_writer(path, metadata, migrations)
+
+
+def _create(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> None:
+    """Make the file under a hidden name, so that no reader meets one without its tables."""
+    hidden = path.with_name(f".new-{path.name}")
+    remove(hidden)
+    os.close(os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    _connect_writer(hidden, metadata, migrations).close()
+    hidden.rename(path)
+
+
+def _connect_writer(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
         for pragma in _WRITER_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         if _migrate(connection, metadata, migrations):
@@ -63,6 +75,12 @@ def open_writer(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> 
         connection.close()
         raise
     return connection
+
+
+def remove(path: Path) -> None:
+    """Unlink a database and its logs."""
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def _refuse_foreign(path: Path, newest: int) -> None:

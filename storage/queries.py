@@ -247,7 +247,7 @@ def _span_conditions(wanted: SpanFilter) -> Iterator[ColumnElement[bool]]:
 
 def _has_attribute(column: ColumnElement[Any], key: str, value: str) -> ColumnElement[bool]:
     """Whether the attribute, written as text, equals the value: a boolean as true or false, a number as SQLite does."""
-    if set(key) & _UNQUOTABLE:  # a JSON path has no way to write such a key
+    if set(key) & _UNQUOTABLE or not key.isprintable():  # a JSON path has no way to write such a key
         pair = func.json_each(column).table_valued("key", "value", "type")
         written = case((pair.c.type.in_(_BOOLEANS), pair.c.type), else_=pair.c.value)
         return exists(select(1).select_from(pair).where(pair.c.key == key, cast(written, TEXT) == value))
@@ -257,27 +257,38 @@ def _has_attribute(column: ColumnElement[Any], key: str, value: str) -> ColumnEl
 
 
 def _span_view(row: Any, _stem: str) -> SpanView:
+    return span_view(row, (row.service, row.resource, row.scope), (row.name, row.kind), row.shared)
+
+
+def span_view(row: Any, origin: tuple[str, str, str], operation: tuple[str, int], shared: str | None) -> SpanView:
+    """A view of a row with the columns of `spans`.
+
+    Args:
+        row: the columns as attributes.
+        origin: service, resource and scope, the latter two as stored.
+        operation: name and kind.
+        shared: the attribute set as stored.
+    """
+    service, resource, scope = origin
+    name, kind = operation
     details: dict[str, Any] = _from_json(row.details) if row.details else {}
-    attributes = {
-        **(_from_json(row.shared) if row.shared else {}),
-        **(_from_json(row.attributes) if row.attributes else {}),
-    }
+    attributes = _from_json(shared) if shared else {}
     return SpanView(
         trace_id=row.trace_id.hex(),
         span_id=_hex64(row.span_id),
         parent_span_id=_hex64(row.parent_id) if row.parent_id is not None else None,
-        service=row.service,
-        name=row.name,
-        kind=SpanKind(row.kind).name.lower(),
+        service=service,
+        name=name,
+        kind=SpanKind(kind).name.lower(),
         start_ns=row.start,
         duration_ns=row.duration,
         status=StatusCode(row.status).name.lower(),
         status_message=details.get("message"),
-        attributes=attributes,
-        resource=_from_json(row.resource),
-        scope=_from_json(row.scope),
+        attributes={**attributes, **(_from_json(row.attributes) if row.attributes else {})},
+        resource=_from_json(resource),
+        scope=_from_json(scope),
         events=[
-            {"time_ns": time, "name": name, "attributes": found} for time, name, found in details.get("events", ())
+            {"time_ns": time, "name": event, "attributes": found} for time, event, found in details.get("events", ())
         ],
         links=[
             {"trace_id": trace, "span_id": span, "attributes": found} for trace, span, found in details.get("links", ())

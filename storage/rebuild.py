@@ -7,7 +7,7 @@ times say so. It goes in steps, so that the writer can do its other work in betw
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ _SPANS = (
 _OPERATIONS = "SELECT o.id, g.service, o.name, o.kind FROM operations o JOIN origins g ON g.id = o.origin"
 
 
-def refold(directory: Path, aggregates: Aggregates) -> Iterator[Change]:
+def refold(directory: Path, aggregates: Aggregates) -> Generator[Change, None, None]:
     """Changes that add up to all retained spans and errors; none of them is applied here.
 
     A partition that can't be read is passed over. Rows that arrive while this goes on are left out: the
@@ -35,7 +35,7 @@ def refold(directory: Path, aggregates: Aggregates) -> Iterator[Change]:
     limits = {path: _last_row(path) for path in partition_files(directory)}
     for path, last in limits.items():
         try:
-            connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+            connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, check_same_thread=False)
         except sqlite3.Error:
             continue
         try:

@@ -9,20 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import NamedTuple
 
 from . import segments
 from .frames import scan_all
 from .intake import Dictionary, ErrorRow, Intake
-from .queries import ErrorFilter, SpanFilter
-from .records import FrameType, SpanKind, StatusCode
+from .queries import ErrorFilter, SpanFilter, span_view
+from .records import FrameType
 from .segments import FIRST_FRAME
 from .views import ErrorView, SpanView
 
 LIMIT = 1000
-_from_json = msgspec.json.decode
 
 
 class Recent:
@@ -85,38 +82,31 @@ def _tail(directory: Path, applied: int) -> tuple[list[bytes], dict[int, bytes]]
     return payloads[-LIMIT:], origins
 
 
+class _Row(NamedTuple):
+    """As `intake.py` makes them, and as the history would store them."""
+
+    trace_id: bytes
+    span_id: int
+    parent_id: int | None
+    operation: int
+    attribute_set: int | None
+    start: int
+    duration: int
+    status: int
+    attributes: str | None
+    details: str | None
+
+
 def _span_views(intake: Intake) -> list[SpanView]:
-    origins = {row[0]: row for row in intake.origins}
-    operations = {row[0]: row for row in intake.operations}
-    sets = {row[0]: row[1] for row in intake.sets}
-    return [_span_view(row, operations[row[3]], origins[operations[row[3]][1]], sets) for row in intake.spans]
-
-
-def _span_view(row: Any, operation: Any, origin: Any, sets: Mapping[int, str]) -> SpanView:
-    trace_id, span_id, parent_id, _op, shared, start, duration, status, own, details_text = row
-    details: dict[str, Any] = _from_json(details_text) if details_text else {}
-    attributes = _from_json(sets[shared]) if shared is not None else {}
-    return SpanView(
-        trace_id=trace_id.hex(),
-        span_id=f"{span_id & (1 << 64) - 1:016x}",
-        parent_span_id=f"{parent_id & (1 << 64) - 1:016x}" if parent_id is not None else None,
-        service=origin[1],
-        name=operation[2],
-        kind=SpanKind(operation[3]).name.lower(),
-        start_ns=start,
-        duration_ns=duration,
-        status=StatusCode(status).name.lower(),
-        status_message=details.get("message"),
-        attributes={**attributes, **(_from_json(own) if own else {})},
-        resource=_from_json(origin[2]),
-        scope=_from_json(origin[3]),
-        events=[
-            {"time_ns": time, "name": name, "attributes": found} for time, name, found in details.get("events", ())
-        ],
-        trace_state=details.get("state"),
-        parent_is_remote=details.get("remote", False),
-        dropped=details.get("dropped", {}),
-    )
+    origins = {row[0]: row[1:] for row in intake.origins}
+    operations = {row[0]: row[1:] for row in intake.operations}
+    sets = {number: text for number, text in intake.sets}  # noqa: C416  # typed rows would cost the writer
+    views = []
+    for row in map(_Row._make, intake.spans):
+        origin, name, kind = operations[row.operation]
+        shared = sets[row.attribute_set] if row.attribute_set is not None else None
+        views.append(span_view(row, origins[origin], (name, kind), shared))
+    return views
 
 
 def _error_view(row: ErrorRow) -> ErrorView:
@@ -151,7 +141,7 @@ def _matches(span: SpanView, wanted: SpanFilter) -> bool:
     )
 
 
-def _written(value: Any) -> str | None:
+def _written(value: object) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return None if value is None else str(value)

@@ -56,12 +56,27 @@ class Role:
         self._lock = lock
         return True
 
-    def is_wanted_elsewhere(self) -> bool:
-        """Whether it should be given back: a dedicated process claims it, or its file has been replaced."""
+    def is_claimed(self) -> bool:
+        """Whether a dedicated process asks for it."""
         with suppress(OSError):
-            if not self._dedicated and is_held(self._data_dir / "writer.claim"):
+            return not self._dedicated and is_held(self._data_dir / "writer.claim")
+        return False
+
+    def keep(self) -> bool:
+        """Whether this process still has the role; where its file was removed, the one in its place is taken at once.
+
+        The one who has it knows the totals: the sooner it has it again, the less likely another begins without.
+        """
+        if self._lock is None or self._lock.holds(self._data_dir / "writer.lock"):
+            return self._lock is not None
+        with suppress(OSError):
+            old_lock, old_page = self._lock, self._page
+            if self.take():
+                old_lock.release()
+                if old_page is not None:
+                    old_page.close()
                 return True
-        return self._lock is not None and not self._lock.holds(self._data_dir / "writer.lock")
+        return False
 
     def publish(self, state: bytes) -> bool:
         """Show the writer's state to all processes; False where it is too long."""

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import msgspec
 
 from . import engine
 from .aggregates import Aggregates, Change
-from .batch import Batch, Databases, build, finish
+from .batch import Batch, Databases, build, count_quiet, finish
 from .complaints import Complaints, describe
 from .errors import TracekeepError
 from .gather import Gatherer, Part, join_part
@@ -66,7 +66,7 @@ class Writer:
         self._gatherer: Gatherer | None = None
         self._bases: Databases | None = None
         self._verified: dict[str, Position] = {}
-        self._refolding: Iterator[Change] | None = None
+        self._refolding: Generator[Change, None, None] | None = None
         self._refolded: frozenset[tuple[int, int]] = frozenset()
         self._marks: dict[str, int] = {}
         self._committed = 0
@@ -136,11 +136,11 @@ class Writer:
         self._role.leave()
 
     def _close_files(self) -> None:
-        for closable in (self._gatherer, self._bases):
+        for closable in (self._refolding, self._gatherer, self._bases):
             if closable is not None:
                 with suppress(*Failures):
                     closable.close()
-        self._gatherer = self._bases = None
+        self._refolding = self._gatherer = self._bases = None
 
     # --- the work --------------------------------------------------------------------------------------------------
 
@@ -152,7 +152,7 @@ class Writer:
         while True:
             if self._is_due("upkeep", _UPKEEP):
                 self._until(self._keep_up)
-                if self._role.is_wanted_elsewhere():
+                if self._role.is_claimed():
                     return
             if self._refolding is not None:
                 self._until(self._refold_some)
@@ -213,6 +213,15 @@ class Writer:
         assert self._bases is not None
         return self._bases
 
+    def _keep_role(self) -> None:
+        """Go on only as the one writer: before each commit, and while one is tried again.
+
+        Raises:
+            RoleLostError: another process has the role.
+        """
+        if self._role.is_claimed() or not self._role.keep():
+            raise RoleLostError
+
     # --- a batch ---------------------------------------------------------------------------------------------------
 
     def _turn(self) -> bool:
@@ -248,6 +257,7 @@ class Writer:
     def _commit(self, parts: list[Part], pending: list[Batch]) -> None:
         """One attempt to commit a batch; what an earlier attempt has achieved is not repeated."""
         bases = self._databases
+        self._keep_role()
         self._notice_replaced()
         if not pending or pending[0].dictionary is not bases.history.dictionary:
             with self._blaming("aggregates"):
@@ -291,11 +301,12 @@ class Writer:
         self._notice_damaged()
         self._verified = self._databases.common_marks()
         self._make_durable()
+        self._count_quiet()
         self._finish_dead()
         if self._is_due("retention", _RETENTION):
             with self._blaming("history"):
                 for path in self._databases.history.expired(time.time_ns()):
-                    remove_partition(path)
+                    engine.remove(path)
             with self._blaming("aggregates"):
                 self._databases.aggregates.prune(time.time())
 
@@ -311,6 +322,17 @@ class Writer:
     def _roll(self) -> None:
         with self._blaming("history"):
             self._databases.history.roll()
+
+    def _count_quiet(self) -> None:
+        """Take the processes' own counters in, also of those that have nothing to say else."""
+        aggregates = self._databases.aggregates
+        change = aggregates.begin()
+        for name, reader in self._gather.readers.items():
+            count_quiet(change, name, reader.state(), aggregates)
+        if change.accounting:
+            with self._blaming("aggregates"):
+                aggregates.apply(change)
+            self._announce()
 
     def _finish_dead(self) -> None:
         """Account for dead processes' journals that are read to their end, and remove them."""
@@ -356,10 +378,14 @@ class Writer:
         """Begin a new file. Totals come from memory; spans, as far as they go back, from the journals."""
         bases = self._databases
         base = bases.aggregates if part == "aggregates" else bases.history
-        broken = not base.is_replaced()
-        _logger.warning("tracekeep: %s was %s; a new one is begun", base.path, "broken" if broken else "replaced")
+        broken = not base.is_replaced() or (base.path.exists() and base.is_damaged())
+        _logger.warning(
+            "tracekeep: %s was %s; a new one is begun", base.path, "broken" if broken else "deleted or replaced"
+        )
         if base is bases.aggregates:
             base.renew(broken=broken)
+            if self._refolding is not None:
+                self._refolding.close()
             self._refolding, self._refolded = refold(bases.history.directory, base), base.recent_rollups()
             return
         bases.history.marks = {name: self._verified.get(name, Position()) for name in bases.history.marks}
@@ -409,8 +435,7 @@ class Writer:
             if self._stopping.is_set() and time.monotonic() + _BACKOFF > self._drain_until:
                 return False
             time.sleep(_BACKOFF)
-            if self._role.is_wanted_elsewhere():
-                raise RoleLostError
+            self._keep_role()
 
     # --- what others see -------------------------------------------------------------------------------------------
 
@@ -440,9 +465,3 @@ class _Rewound(Exception):  # noqa: N818  # control flow, never seen outside
 
 class RoleLostError(TracekeepError):
     """The writer's role was given away in the middle of a failure; the next holder goes on from the marks."""
-
-
-def remove_partition(path: Path) -> None:
-    """Unlink a partition and its logs."""
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)

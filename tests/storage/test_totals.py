@@ -1,0 +1,223 @@
+import itertools
+import time
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tk_spans import CLIENT, ERROR, INTERNAL, SERVER, Recorder, check_kept, counter, die, everything, exception
+from tk_wait import eventually
+
+from tracekeep.storage import Unavailable
+from tracekeep.storage import store as store_module
+from tracekeep.storage.aggregates import Aggregates
+from tracekeep.storage.families import EXCEPTIONS, HTTP_DURATION, MAX_LABEL, OVERFLOW, OVERFLOWED, SPAN_CALLS, SPAN_LATENCY
+
+services = itertools.count()
+durations = st.integers(0, 20_000_000_000) | st.sampled_from(
+    [round(bound * 1e9) + step for bound in (*SPAN_LATENCY.bounds, *HTTP_DURATION.bounds) for step in (-1, 0, 1)]
+)
+HTTP = {"http.request.method": "GET", "http.route": "/x", "url.scheme": "http", "http.response.status_code": 200}
+
+
+def series_of(store, spec, **labels):
+    return [
+        series
+        for family in store.totals().families
+        if family.name == spec.name
+        for series in family.series
+        if labels.items() <= dict(series.labels).items()
+    ]
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(batches=st.lists(st.lists(durations, min_size=1, max_size=30), min_size=1, max_size=3))
+def test_histograms_count_what_was_recorded(store, batches):
+    """Count, sum and every cumulative bucket equal a naive computation, however the spans are cut into batches."""
+    service = f"service-{next(services)}"
+    record = Recorder(store, service)
+    for batch in batches:
+        for duration in batch:
+            record(duration=duration, attributes=HTTP)
+        assert store.flush(5)
+    values = [duration for batch in batches for duration in batch]
+    for spec in (SPAN_LATENCY, HTTP_DURATION):
+        (series,) = series_of(store, spec, service=service)
+        assert series.value == len(values)
+        assert abs(series.sum - sum(values) / 1e9) < 1e-6
+        assert list(series.buckets) == [sum(value <= round(bound * 1e9) for value in values) for bound in spec.bounds]
+    (calls,) = series_of(store, SPAN_CALLS, service=service)
+    assert calls.value == len(values)
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(values=st.lists(st.tuples(st.integers(1, 20_000_000_000), st.sampled_from([0, 1, 2])), min_size=1, max_size=60))
+def test_performance_says_what_was_recorded(store, values):
+    """Count, errors, slow ones, minimum, maximum and average are exact, quantiles within 1.1 %."""
+    service = f"service-{next(services)}"
+    record, now = Recorder(store, service), time.time_ns()
+    for duration, status in values:
+        record("work", kind=INTERNAL, start=now, duration=duration, status=status)
+    assert store.flush(5)
+    (found,) = store.performance(since_ns=now, until_ns=now + 120_000_000_000, service=service)
+    times = sorted(duration for duration, _ in values)
+    assert (found.name, found.kind, found.count) == ("work", "internal", len(values))
+    assert found.error_count == sum(status == ERROR for _, status in values)
+    assert found.slow_count == sum(duration >= 1_000_000_000 for duration in times)
+    assert (found.min_ns, found.max_ns, found.last_ns) == (times[0], times[-1], now + times[-1])
+    assert abs(found.avg_ns - sum(times) / len(times)) < 1
+    for q, value in ((0.5, found.p50_ns), (0.95, found.p95_ns), (0.99, found.p99_ns)):
+        exact = times[max(1, -(-round(q * 100) * len(times) // 100)) - 1]
+        assert abs(value - exact) <= 0.011 * exact
+
+
+def test_performance_of_a_window(store):
+    """Spans count in the minute in which they ended; service and kind choose; the busiest comes first."""
+    minute, base = 60_000_000_000, (time.time_ns() // 60_000_000_000 - 30) * 60_000_000_000
+    record, other = Recorder(store, "one"), Recorder(store, "two")
+    record.many(3, "a", start=base, duration=10)
+    record.many(5, "b", start=base, duration=10, kind=CLIENT)
+    other.many(7, "a", start=base + minute, duration=10)
+    record.many(1, "across", start=base + minute - 5, duration=10)
+    assert store.flush(5)
+
+    def counted(since, until, **filters):
+        found = store.performance(since_ns=since, until_ns=until, **filters)
+        return [(each.service, each.name, each.count) for each in found]
+
+    assert counted(base, base + minute) == [("one", "b", 5), ("one", "a", 3)]
+    assert counted(base + minute, base + 2 * minute) == [("two", "a", 7), ("one", "across", 1)]
+    assert counted(base, base + 2 * minute, service="one", kind="server") == [("one", "a", 3), ("one", "across", 1)]
+    assert counted(base + 2 * minute, base + 9 * minute) == []
+    assert counted(base, base + minute, service="none") == []
+
+
+def test_labels_follow_grafana(store):
+    """Names and values are those that Grafana queries."""
+    Recorder(store)("GET /x", kind=SERVER, status=ERROR, attributes=HTTP | {"error.type": "500", "url.path": "/x"})
+    Recorder(store)("SELECT", kind=CLIENT)
+    assert store.flush(5)
+    (calls,) = series_of(store, SPAN_CALLS, span_name="GET /x")
+    assert calls.labels == (
+        ("service", "shop"),
+        ("span_name", "GET /x"),
+        ("span_kind", "SPAN_KIND_SERVER"),
+        ("status_code", "STATUS_CODE_ERROR"),
+    )
+    (http,) = series_of(store, HTTP_DURATION)
+    assert dict(http.labels) == {
+        "service": "shop",
+        "http_request_method": "GET",
+        "url_scheme": "http",
+        "http_route": "/x",
+        "http_response_status_code": "200",
+        "error_type": "500",
+    }
+
+
+def test_series_start_with_their_first_record_and_only_grow(opened):
+    """Through restarts the start time stays, the commit number and every value only grow."""
+    began, starts, last = time.time_ns(), set(), (0, 0)
+    for _ in range(3):
+        store = opened()
+        Recorder(store).many(10)
+        assert store.flush(5)
+        (calls,) = series_of(store, SPAN_CALLS)
+        assert (store.totals().commit, calls.value) > last
+        last = (store.totals().commit, calls.value)
+        starts.add(calls.start_ns)
+        store.close()
+        die(store)
+    assert last[1] == 30
+    assert len(starts) == 1
+    assert began <= starts.pop() <= time.time_ns()
+
+
+def test_the_series_limit(opened):
+    """Past it one overflow series takes the exact remainder and is counted, also after a restart."""
+    store = opened(series_limit=3)
+    for number in range(10):
+        Recorder(store).many(number + 1, f"operation {number}")
+    assert store.flush(5)
+    assert sorted(series.value for series in series_of(store, SPAN_CALLS)) == [1, 2, 3, 49]
+    (overflow,) = series_of(store, SPAN_CALLS, **dict(OVERFLOW))
+    assert overflow.value == 49
+    assert counter(store, OVERFLOWED.name, metric=SPAN_CALLS.name) == 49
+    (histogram,) = series_of(store, SPAN_LATENCY, **dict(OVERFLOW))
+    assert (histogram.value, histogram.buckets[-1]) == (49, 49)
+    store.close()
+    die(store)
+    store = opened(series_limit=3)
+    Recorder(store).many(5, "operation 9")
+    Recorder(store).many(5, "operation 0")
+    assert store.flush(5)
+    assert sorted(series.value for series in series_of(store, SPAN_CALLS)) == [2, 3, 6, 54]
+    assert counter(store, OVERFLOWED.name, metric=SPAN_CALLS.name) == 54
+    check_kept(store, 65)
+
+
+def test_long_label_values_are_cut(store):
+    """A label has a bounded length; what was cut still counts."""
+    Recorder(store, "s" * 1000)("n" * 1000)
+    Recorder(store, "s" * 1000)("n" * 1000 + "other")
+    assert store.flush(5)
+    (calls,) = series_of(store, SPAN_CALLS)
+    assert calls.value == 2
+    assert {len(value) for name, value in calls.labels if name in {"service", "span_name"}} == {MAX_LABEL}
+
+
+def test_exceptions_are_counted_by_type(store):
+    """Never by message, each once."""
+    record = Recorder(store)
+    for number in range(4):
+        record(status=ERROR, events=[exception("KeyError", f"no {number}")])
+    record(status=ERROR, events=[exception("ValueError"), exception("OSError")])
+    assert store.flush(5)
+    assert {dict(each.labels)["exception_type"]: each.value for each in series_of(store, EXCEPTIONS)} == {
+        "KeyError": 4,
+        "ValueError": 1,
+        "OSError": 1,
+    }
+
+
+def test_every_process_shows_the_same(opened):
+    """A store that isn't the writer exposes the same committed totals."""
+    one, two = opened(), opened(writer="none")
+    Recorder(one).many(10)
+    Recorder(two).many(10)
+    assert one.flush(5)
+    assert two.flush(5)
+    eventually(lambda: one.totals() == two.totals(), 5)
+    assert counter(two, SPAN_CALLS.name) == 20
+
+
+def test_a_new_file_is_not_shown_before_it_is_filled(store, monkeypatch):
+    """While `aggregates.db` is made anew, nobody is given the empty one: the old numbers, or none."""
+    Recorder(store).many(10)
+    assert store.flush(5)
+    assert counter(store, SPAN_CALLS.name) == 10
+    seen, write = [], Aggregates._write
+
+    def looked_at(self, connection, change):
+        try:
+            seen.append(counter(store, SPAN_CALLS.name))
+        except Unavailable:
+            seen.append(10)
+        write(self, connection, change)
+
+    monkeypatch.setattr(store_module, "_TOTALS_WAIT", 0.0)
+    monkeypatch.setattr(Aggregates, "_write", looked_at)
+    (store.data_dir / "aggregates.db").unlink()
+    eventually(lambda: seen, 5)
+    eventually(lambda: (store.data_dir / "aggregates.db").exists() and not store.status().degraded, 5)
+    assert set(seen) == {10}
+    assert counter(store, SPAN_CALLS.name) == 10
+
+
+def test_truncated_values_are_counted(store):
+    """As many as their process reported, once."""
+    Recorder(store)("x")
+    store.journal.count_truncated(3)
+    assert store.accounting().truncated == 3
+    Recorder(store)("y")
+    eventually(lambda: store.flush(1) and counter(store, "tracekeep_values_truncated") == 3, 5)
+    assert store.accounting().truncated == 3
+    assert len(everything(store)) == 2
