@@ -6,7 +6,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from ..storage import Store
+from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not in the thread of the first request
 from . import health, monitoring, scrape
 from .guard import Guard
 from .problems import HANDLERS

@@ -5,7 +5,7 @@ Every value has a limit, so that one attribute can't fill the journal; what is c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,10 +16,10 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from ..storage.records import REMOTE_KNOWN, REMOTE_PARENT, Event, Extra, Link, Origin, SpanRecord
 
 MAX_VALUE = 32 * 1024
-"""Characters of a text, bytes of a byte string, in an attribute, a name or a message."""
+"""Characters of a text, bytes of a byte string or of an encoded container, in an attribute, a name or a message."""
 MAX_ITEMS = 1000
-"""Elements of a sequence or a mapping inside an attribute."""
-MAX_DEPTH = 8
+"""Events, and links, of a span."""
+MAX_DEPTH = 100
 MAX_RECORD = 256 * 1024
 """Bytes of an encoded span; past it attributes are left out, the last ones first."""
 
@@ -78,10 +78,9 @@ class Cleaner:
         if depth >= MAX_DEPTH:
             return self._replaced("…")
         if isinstance(value, Mapping):
-            pairs = self._first(list(value.items()))
-            return {self.text(str(key)): self.value(item, depth + 1) for key, item in pairs}
+            return dict(self._fitting(((self.text(_safe_str(k)), v) for k, v in value.items()), depth))
         if isinstance(value, Sequence | set | frozenset):
-            return [self.value(item, depth + 1) for item in self._first(list(value))]
+            return [item for _, item in self._fitting(((None, item) for item in value), depth)]
         return self._replaced(_safe_str(value))
 
     def text(self, text: str) -> str:
@@ -102,10 +101,16 @@ class Cleaner:
             self.changed += 1
         return data[:MAX_VALUE]
 
-    def _first(self, items: list[Any]) -> list[Any]:
-        if len(items) > MAX_ITEMS:
-            self.changed += 1
-        return items[:MAX_ITEMS]
+    def _fitting(self, pairs: Iterable[tuple[Any, Any]], depth: int) -> Iterator[tuple[Any, Any]]:
+        """The first elements of a container that fit its limit."""
+        room = MAX_VALUE
+        for key, item in pairs:
+            kept = self.value(item, depth + 1)
+            room -= _size(key) + _size(kept)
+            if room < 0:
+                self.changed += 1
+                return
+            yield key, kept
 
     def _replaced(self, text: str) -> str:
         self.changed += 1

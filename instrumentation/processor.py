@@ -69,7 +69,8 @@ class RetainingSpanProcessor(SpanProcessor):
             status = span._status  # noqa: SLF001
             code = status._status_code._value_  # noqa: SLF001
             if (
-                span._events._dq  # type: ignore[attr-defined]  # noqa: SLF001
+                span._name.__class__ is not str  # noqa: SLF001
+                or span._events._dq  # type: ignore[attr-defined]  # noqa: SLF001
                 or span._links._dq  # type: ignore[attr-defined]  # noqa: SLF001
                 or (trace_state is not _NO_STATE and trace_state)
                 or attributes.dropped  # type: ignore[union-attr]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from bisect import bisect_right
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,10 @@ import msgspec
 
 from . import engine, families, sketch
 from .families import FamilySpec, Labels
-from .intake import Shape
+from .intake import Folds, Shape
+from .layout import APPLICATION_ID
 from .reader import Position
 from .records import StatusCode
-from .schema import APPLICATION_ID
-from .schema import aggregates as schema
 from .settings import StoreSettings
 
 MIGRATIONS: tuple[str, ...] = ()
@@ -138,7 +137,7 @@ class Aggregates:
         self._load()
 
     def _open(self) -> None:
-        self._connection = engine.open_writer(self.path, schema, MIGRATIONS)
+        self._connection = engine.open_writer(self.path, "aggregates", MIGRATIONS)
         self.identity = engine.identity(self.path)
 
     def _load(self) -> None:
@@ -171,9 +170,9 @@ class Aggregates:
         """An empty change, to be the next commit."""
         return Change(self.commit + 1)
 
-    def fold(self, change: Change, folds: Iterable[tuple[Shape, int, tuple[list[int], list[int]]]]) -> None:
+    def fold(self, change: Change, folds: Folds) -> None:
         """Add a batch's spans to the totals and rollups of a change."""
-        for shape, minute, (durations, ends) in folds:
+        for (shape, minute), (durations, ends) in folds.items():
             durations.sort()
             if shape.series is None:
                 shape.series = self._series_of(shape)

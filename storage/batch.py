@@ -130,8 +130,6 @@ def build(parts: list[Part], history: History, aggregates: Aggregates) -> Batch:
         for (service, type_), count in intake.exceptions.items():
             aggregates.count(batch.change, EXCEPTIONS, exception_labels(service, type_), count)
         _undecodable(batch.change, intake.undecodable)
-    for intake in (batch.intake, refilled, replayed):
-        intake.forget_folds()
     _join(batch.intake, refilled)
     batch.change.marks = batch.marks
     return batch

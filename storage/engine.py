@@ -12,14 +12,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Engine, MetaData, create_engine
-from sqlalchemy.pool import QueuePool
-from sqlalchemy.schema import CreateIndex, CreateTable
-
-from .errors import ForeignFileError, QueryTimeout
-from .schema import APPLICATION_ID
+from . import ddl
+from .errors import ForeignFileError
+from .layout import APPLICATION_ID
 
 BUSY_MS = 200
 """How long the writer waits for a lock before it says so and lets the journal take over."""
@@ -35,12 +31,8 @@ _WRITER_PRAGMAS = (
     "journal_size_limit=4194304",  # a WAL that once grew long is cut back at the next reset
 )
 
-NARROW = "The query passed its deadline: ask for a shorter window, or filter by service and name."
 
-_PROGRESS_STEPS = 2000  # virtual machine steps between two looks at the deadline: about 20 µs
-
-
-def open_writer(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> sqlite3.Connection:
+def open_writer(path: Path, schema: str, migrations: tuple[str, ...]) -> sqlite3.Connection:
     """The writing connection, schema made or migrated.
 
     Raises:
@@ -51,25 +43,25 @@ def open_writer(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> 
     if path.exists():
         _refuse_foreign(path, len(migrations) + 1)
     else:
-        _create(path, metadata, migrations)
-    return _connect_writer(path, metadata, migrations)
+        _create(path, schema, migrations)
+    return _connect_writer(path, schema, migrations)
 
 
-def _create(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> None:
+def _create(path: Path, schema: str, migrations: tuple[str, ...]) -> None:
     """Make the file under a hidden name, so that no reader meets one without its tables."""
     hidden = path.with_name(f".new-{path.name}")
     remove(hidden)
     os.close(os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    _connect_writer(hidden, metadata, migrations).close()
+    _connect_writer(hidden, schema, migrations).close()
     hidden.rename(path)
 
 
-def _connect_writer(path: Path, metadata: MetaData, migrations: tuple[str, ...]) -> sqlite3.Connection:
+def _connect_writer(path: Path, schema: str, migrations: tuple[str, ...]) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         for pragma in _WRITER_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
-        if _migrate(connection, metadata, migrations):
+        if _migrate(connection, schema, migrations):
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the file itself says at once whose it is
     except BaseException:
         connection.close()
@@ -132,7 +124,7 @@ def _is_empty(path: Path) -> bool:
         connection.close()
 
 
-def _migrate(connection: sqlite3.Connection, metadata: MetaData, migrations: tuple[str, ...]) -> bool:
+def _migrate(connection: sqlite3.Connection, schema: str, migrations: tuple[str, ...]) -> bool:
     """Make or bring up the schema in one transaction; whether there was anything to do."""
     newest = len(migrations) + 1
     if connection.execute("PRAGMA user_version").fetchone()[0] == newest:
@@ -140,7 +132,7 @@ def _migrate(connection: sqlite3.Connection, metadata: MetaData, migrations: tup
     with transaction(connection):
         version = connection.execute("PRAGMA user_version").fetchone()[0]  # another may have been quicker
         if version == 0:
-            for statement in create_statements(metadata):
+            for statement in {"aggregates": ddl.AGGREGATES, "history": ddl.HISTORY}[schema]:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         for script in migrations[version - 1 :] if version else ():
@@ -148,21 +140,6 @@ def _migrate(connection: sqlite3.Connection, metadata: MetaData, migrations: tup
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version={newest}")
     return True
-
-
-def create_statements(metadata: MetaData) -> list[str]:
-    """DDL of all tables and indexes, for SQLite."""
-    from sqlalchemy.dialects import sqlite  # noqa: PLC0415  # only the writer needs it
-
-    dialect = sqlite.dialect()
-    statements = []
-    for table in metadata.sorted_tables:
-        statements.append(str(CreateTable(table).compile(dialect=dialect)))
-        statements += [
-            str(CreateIndex(index).compile(dialect=dialect))
-            for index in sorted(table.indexes, key=lambda i: str(i.name))
-        ]
-    return statements
 
 
 @contextmanager
@@ -237,45 +214,3 @@ def remove_logs(path: Path) -> None:
     if not path.exists():
         for suffix in ("-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-# --- readers ------------------------------------------------------------------------------------------------------
-
-
-def open_reader(path: Path) -> Engine:
-    """A pool of read-only connections to one file."""
-    return create_engine(
-        "sqlite+pysqlite://",
-        creator=lambda: _connect_reader(path),
-        poolclass=QueuePool,
-        pool_size=2,
-        max_overflow=6,
-        pool_timeout=5,
-    )
-
-
-def _connect_reader(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
-    connection.execute("PRAGMA busy_timeout=500")
-    connection.execute("PRAGMA query_only=ON")
-    connection.execute("PRAGMA cache_size=-4000")
-    return connection
-
-
-@contextmanager
-def deadline(connection: Any, until: float) -> Iterator[None]:
-    """Stop the statements of a SQLAlchemy connection at a monotonic time.
-
-    Raises:
-        QueryTimeout: it passed.
-    """
-    raw = connection.connection.driver_connection
-    raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
-    try:
-        yield
-    except Exception as error:
-        if "interrupted" in str(error):
-            raise QueryTimeout(NARROW) from error
-        raise
-    finally:
-        raw.set_progress_handler(None, 0)

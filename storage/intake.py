@@ -56,13 +56,15 @@ _PLAIN = frozenset({str, int, bool})
 _SHAREABLE = frozenset({str, int})
 
 Row = tuple[Any, ...]
+Folds = dict[tuple["Shape", int], tuple[list[int], list[int]]]
+"""Durations and end times of spans, by shape and minute."""
 _START, _DURATION = 5, 6  # in a span's row
 
 
 class Shape:
     """What all spans of one operation with the same shared attributes and status have in common."""
 
-    __slots__ = ("attribute_set", "attributes", "folds", "kind", "name", "operation", "series", "service", "status")
+    __slots__ = ("attribute_set", "attributes", "kind", "name", "operation", "series", "service", "status")
 
     def __init__(
         self, operation: Operation, attributes: dict[str, Any], attribute_set: int | None, status: int
@@ -74,8 +76,6 @@ class Shape:
         self.attributes = attributes
         self.attribute_set = attribute_set
         self.status = status
-        self.folds: dict[int, tuple[list[int], list[int]]] = {}
-        """By minute: the durations and the end times of the batch's spans."""
         self.series: Any = None
         """The totals that these spans count in; looked up by the aggregates once."""
 
@@ -164,7 +164,7 @@ class Intake:
     operations: list[Row] = field(default_factory=list)
     sets: list[Row] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
-    folds: list[tuple[Shape, int, tuple[list[int], list[int]]]] = field(default_factory=list)
+    folds: Folds = field(default_factory=dict)
     exceptions: dict[tuple[str, str], int] = field(default_factory=dict)
     undecodable: int = 0
 
@@ -177,11 +177,6 @@ class Intake:
     def max_end(self) -> int:
         """The latest end of its spans; there must be one."""
         return int(max(row[_START] + row[_DURATION] for row in self.spans))
-
-    def forget_folds(self) -> None:
-        """Let the shapes begin their next batch; what was gathered stays in `folds`."""
-        for shape, _minute, _fold in self.folds:
-            shape.folds.clear()
 
 
 class Dictionary:
@@ -215,7 +210,7 @@ class Dictionary:
 
     def take_spans(self, payloads: list[bytes], origins: Mapping[int, bytes], batch: Intake) -> None:
         """Turn encoded spans into rows and folds of `batch`. A payload that can't be decoded is counted."""
-        rows, touched = batch.spans, batch.folds
+        rows, folds = batch.spans, batch.folds
         known: dict[int, KnownOrigin] = {}
         for payload in payloads:
             try:
@@ -265,10 +260,9 @@ class Dictionary:
                 batch.undecodable += 1
                 continue
             minute = end // MINUTE
-            fold = shape.folds.get(minute)
+            fold = folds.get((shape, minute))
             if fold is None:
-                fold = shape.folds[minute] = ([], [])
-                touched.append((shape, minute, fold))
+                fold = folds[shape, minute] = ([], [])
             fold[0].append(end - start)
             fold[1].append(end)
             rows.append(row)
@@ -375,9 +369,20 @@ class Dictionary:
             batch.errors.append(row)
             counted = (row.service, type_)
             batch.exceptions[counted] = batch.exceptions.get(counted, 0) + 1
-            self.recent.setdefault(span.trace_id, []).append(row)
-            if len(self.recent) > _RECENT_TRACES:
-                self.recent.popitem(last=False)
+            self.remember(row)
+
+    def remember(self, row: ErrorRow) -> None:
+        """Expect the request that an error happened in to end."""
+        self.recent.setdefault(row.trace_id, []).append(row)
+        if len(self.recent) > _RECENT_TRACES:
+            self.recent.popitem(last=False)
+
+    def inherit(self, recent: OrderedDict[bytes, list[ErrorRow]]) -> None:
+        """Know the errors of the partition before, so that none is counted twice; they are no longer changed."""
+        for rows in recent.values():
+            for row in rows:
+                row.is_new = True
+        self.recent = recent
 
     def _is_known(self, span: SpanRecord, time: int, type_: str, message: str) -> bool:
         """Whether the exception was met already in a span that it left before this one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sqlite3
 import time
 from contextlib import suppress
@@ -14,35 +13,27 @@ import msgspec
 
 from . import engine
 from .intake import Dictionary, ErrorRow, Intake
+from .layout import APPLICATION_ID, partition_files
 from .reader import Position
-from .schema import APPLICATION_ID
-from .schema import history as schema
 from .settings import StoreSettings
 
 MIGRATIONS: tuple[str, ...] = ()
 """SQL scripts from schema version n+1 to n+2; the statements of one end with a semicolon and a line end."""
 
-_NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?\.db")
-_ROWS_A_STATEMENT = 50
-"""Each statement gives the interpreter away and takes it back: 50 rows at once keep a busy app's writer
-five times faster than a row at a time, and cost nothing on an idle one."""
+_ROWS_A_STATEMENT = (500, 50)
+"""Each statement gives the interpreter away and takes it back, which in a busy app may take 5 ms: many rows at
+once made its writer several times faster than a row at a time, and cost nothing on an idle one."""
 
 _SPAN = "(?,?,?,?,?,?,?,?,?,?)"
 _INSERT_SPAN = (
     "INSERT INTO spans(trace_id, span_id, parent_id, operation, attribute_set, start, duration, status, "
     "attributes, details) VALUES "
 )
-_INSERT_SPANS = _INSERT_SPAN + ",".join([_SPAN] * _ROWS_A_STATEMENT)
+_INSERT_SPANS = {rows: _INSERT_SPAN + ",".join([_SPAN] * rows) for rows in _ROWS_A_STATEMENT}
+_SETTLING = 60_000_000_000  # ns in which a request whose error is stored may still end
+_RECENT_ERRORS = "SELECT * FROM (SELECT * FROM errors WHERE time > ? ORDER BY id DESC LIMIT 4096) ORDER BY id"
 _INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _UPDATE_ERROR = "UPDATE errors SET operational=?, operation=?, attributes=? WHERE id=?"
-
-
-def partition_files(directory: Path) -> list[Path]:
-    """All partitions, oldest first; none where the directory can't be read."""
-    try:
-        return sorted((path for path in directory.iterdir() if _NAME.fullmatch(path.name)), key=lambda path: path.stem)
-    except OSError:
-        return []
 
 
 class History:
@@ -65,7 +56,7 @@ class History:
 
     def _open(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._connection = engine.open_writer(self.path, schema, MIGRATIONS)
+        self._connection = engine.open_writer(self.path, "history", MIGRATIONS)
         try:
             self.identity = engine.identity(self.path)
             self._load()
@@ -86,6 +77,8 @@ class History:
         tables = ("origins", "operations", "attribute_sets", "errors")
         last = [fetch(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0] for table in tables]
         self.dictionary = Dictionary(last_origin=last[0], last_operation=last[1], last_set=last[2], last_error=last[3])
+        for row in fetch(_RECENT_ERRORS, (time.time_ns() - _SETTLING,)).fetchall():
+            self.dictionary.remember(_error_of(row))
 
     def _fresh_path(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -167,13 +160,14 @@ class History:
         Raises:
             sqlite3.Error, OSError: it can't be made; the current one stays in use.
         """
-        before, path = self._connection, self.path
+        before, path, recent = self._connection, self.path, self.dictionary.recent
         self.path = self._fresh_path()
         try:
             self._open()
         except BaseException:
             self._connection, self.path = before, path
             raise
+        self.dictionary.inherit(recent)
         with suppress(sqlite3.Error):  # a reader is in it: it stays in WAL mode, which is as good
             before.execute("PRAGMA journal_mode=DELETE")
         engine.abandon(before)
@@ -214,7 +208,7 @@ class History:
         for path in partition_files(self.directory):
             if path != self.path:
                 with suppress(Exception):
-                    connection = engine.open_writer(path, schema, MIGRATIONS)
+                    connection = engine.open_writer(path, "history", MIGRATIONS)
                     try:
                         cleared += self._delete_errors(connection, until_ns)
                     finally:
@@ -247,11 +241,31 @@ class History:
 
 def insert_spans(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
     """Insert span rows, many to a statement."""
-    whole = len(rows) - len(rows) % _ROWS_A_STATEMENT
-    for start in range(0, whole, _ROWS_A_STATEMENT):
-        piece = rows[start : start + _ROWS_A_STATEMENT]
-        connection.execute(_INSERT_SPANS, list(chain.from_iterable(piece)))
-    connection.executemany(_INSERT_SPAN + _SPAN, rows[whole:])
+    done = 0
+    for size, statement in _INSERT_SPANS.items():
+        for start in range(done, len(rows) - size + 1, size):
+            connection.execute(statement, list(chain.from_iterable(rows[start : start + size])))
+            done = start + size
+    connection.executemany(_INSERT_SPAN + _SPAN, rows[done:])
+
+
+def _error_of(row: tuple[Any, ...]) -> ErrorRow:
+    """What `_error_row` stored."""
+    id_, time_ns, service, type_, message, stacktrace, operational, trace_id, span_id, operation, attributes = row
+    return ErrorRow(
+        id=id_,
+        time=time_ns,
+        service=service,
+        type=type_,
+        message=message,
+        stacktrace=stacktrace,
+        operational=bool(operational),
+        trace_id=trace_id,
+        span_id=span_id & (1 << 64) - 1,
+        operation=operation,
+        attributes=msgspec.json.decode(attributes),
+        is_new=False,
+    )
 
 
 def _error_row(row: ErrorRow) -> tuple[Any, ...]:

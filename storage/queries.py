@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -13,44 +13,17 @@ import msgspec
 from sqlalchemy import TEXT, ColumnElement, Connection, Select, case, cast, exists, func, or_, select, text
 
 from .errors import InvalidCursor, Unavailable
-from .partitions import partition_files
+from .layout import BUCKET_SHIFT, SLOW_INDEX_NS, partition_files
 from .reading import Readers
 from .records import SpanKind, StatusCode
-from .schema import BUCKET_SHIFT, SLOW_INDEX_NS, attribute_sets, errors, origins, span_operations, spans
-from .views import ErrorStats, ErrorView, SpanView
+from .schema import attribute_sets, errors, origins, span_operations, spans
+from .views import ErrorFilter, ErrorStats, ErrorView, SpanFilter, SpanView
 
 T = TypeVar("T")
 _WRAP = 1 << 64
 _BOOLEANS = ("true", "false")
 _UNQUOTABLE = frozenset('"\\')
 _from_json = msgspec.json.decode
-
-
-@dataclass(frozen=True, slots=True)
-class SpanFilter:
-    """What spans to find; `None` means any. Times and durations in ns."""
-
-    service: str | None = None
-    name: str | None = None
-    kind: str | None = None
-    status: str | None = None
-    min_duration_ns: int | None = None
-    max_duration_ns: int | None = None
-    since_ns: int | None = None
-    until_ns: int | None = None
-    trace_id: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorFilter:
-    """What errors to find; `cleared_ns`: those up to then are hidden."""
-
-    service: str | None = None
-    type: str | None = None
-    since_ns: int | None = None
-    until_ns: int | None = None
-    cleared_ns: int = 0
 
 
 @dataclass(slots=True)

@@ -8,14 +8,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
 
 from . import engine
 from .errors import QueryTimeout, Unavailable
 
 _MAX_OPEN = 64
+_NARROW = "The query passed its deadline: ask for a shorter window, or filter by service and name."
+_PROGRESS_STEPS = 2000  # virtual machine steps between two looks at the deadline: about 20 µs
 
 
 class Readers:
@@ -39,13 +43,13 @@ class Readers:
             Unavailable: the file is missing, locked or broken.
         """
         try:
-            with self._engine(path).connect() as connection, engine.deadline(connection, until):
+            with self._engine(path).connect() as connection, _deadline(connection, until):
                 connection.exec_driver_sql("BEGIN")
                 yield connection
                 connection.rollback()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             if "interrupted" in str(error):
-                raise QueryTimeout(engine.NARROW) from error
+                raise QueryTimeout(_NARROW) from error
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
             raise Unavailable(f"{path.name} can't be read just now: {cause}") from error
 
@@ -61,7 +65,7 @@ class Readers:
                 known[1].dispose()
             if len(self._engines) >= _MAX_OPEN:
                 self._engines.pop(next(iter(self._engines)))[1].dispose()
-            fresh = engine.open_reader(path)
+            fresh = _open(path)
             self._engines[path] = (identity, fresh)
             return fresh
 
@@ -78,3 +82,42 @@ class Readers:
         for _identity, pool in self._engines.values():
             pool.dispose(close=False)
         self._engines = {}
+
+
+def _open(path: Path) -> Engine:
+    """A pool of read-only connections to one file."""
+    return create_engine(
+        "sqlite+pysqlite://",
+        creator=lambda: _connect(path),
+        poolclass=QueuePool,
+        pool_size=2,
+        max_overflow=6,
+        pool_timeout=5,
+    )
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA busy_timeout=500")
+    connection.execute("PRAGMA query_only=ON")
+    connection.execute("PRAGMA cache_size=-4000")
+    return connection
+
+
+@contextmanager
+def _deadline(connection: Any, until: float) -> Iterator[None]:
+    """Stop the statements of a SQLAlchemy connection at a monotonic time.
+
+    Raises:
+        QueryTimeout: it passed.
+    """
+    raw = connection.connection.driver_connection
+    raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
+    try:
+        yield
+    except Exception as error:
+        if "interrupted" in str(error):
+            raise QueryTimeout(_NARROW) from error
+        raise
+    finally:
+        raw.set_progress_handler(None, 0)

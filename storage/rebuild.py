@@ -15,8 +15,8 @@ import msgspec
 
 from .aggregates import Aggregates, Change
 from .families import EXCEPTIONS, exception_labels
-from .intake import MINUTE, Operation, Shape
-from .partitions import partition_files
+from .intake import MINUTE, Folds, Operation, Shape
+from .layout import partition_files
 
 _ROWS = 5000
 _SPANS = (
@@ -66,7 +66,7 @@ def _refold_partition(connection: sqlite3.Connection, last: int, aggregates: Agg
         aggregates.count(change, EXCEPTIONS, exception_labels(service, type_), count)
     at = 0
     while rows := connection.execute(_SPANS, (at, last, _ROWS)).fetchall():
-        folds: dict[tuple[Shape, int], tuple[list[int], list[int]]] = {}
+        folds: Folds = {}
         for _id, operation, shared, status, end, duration in rows:
             key = (operation, shared, status)
             shape = shapes.get(key)
@@ -75,7 +75,7 @@ def _refold_partition(connection: sqlite3.Connection, last: int, aggregates: Agg
             durations, ends = folds.setdefault((shape, end // MINUTE), ([], []))
             durations.append(duration)
             ends.append(end)
-        aggregates.fold(change, ((shape, minute, fold) for (shape, minute), fold in folds.items()))
+        aggregates.fold(change, folds)
         change.accounting = {"accepted": len(rows), "stored": len(rows)}
         yield change
         at, change = rows[-1][0], aggregates.begin()

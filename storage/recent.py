@@ -14,10 +14,10 @@ from typing import NamedTuple
 from . import segments
 from .frames import scan_all
 from .intake import Dictionary, ErrorRow, Intake
-from .queries import ErrorFilter, SpanFilter, span_view
+from .queries import span_view
 from .records import FrameType
 from .segments import FIRST_FRAME
-from .views import ErrorView, SpanView
+from .views import ErrorFilter, ErrorView, SpanFilter, SpanView
 
 LIMIT = 1000
 

@@ -22,15 +22,7 @@ from sqlalchemy import (
     text,
 )
 
-APPLICATION_ID = 0x746B6565
-"""`tkee`, in the header of every file of ours: a stranger's database is refused before any write."""
-
-SLOW_INDEX_NS = 1_000_000_000
-"""Spans of at least a second are indexed apart; a query for slower ones can use it too."""
-
-BUCKET_SHIFT = 18
-"""262,144 rows share a bucket of the trace index, so that its inserts stay in pages that are in cache:
-random ids in one index fell from 99,000 to 58,000 rows/s at 4 million rows, in buckets they stay flat."""
+from .layout import BUCKET_SHIFT, SLOW_INDEX_NS
 
 aggregates = MetaData()
 history = MetaData()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import msgspec
 
+from .locks import is_held
 from .pages import read_page
 
 STATE_PAGE_BYTES = 1 << 16
@@ -36,3 +37,21 @@ def read_state(path: Path) -> WriterState:
         return msgspec.msgpack.decode(page, type=WriterState) if page else WriterState()
     except msgspec.MsgspecError:
         return WriterState()
+
+
+class Pulse:
+    """What any process can know of the writer of a data directory."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+
+    def state(self) -> WriterState:
+        """The last published state; all zeros where there is none."""
+        return read_state(self._data_dir / "writer.state")
+
+    def is_alive(self) -> bool:
+        """Whether some process holds the writer's role."""
+        try:
+            return is_held(self._data_dir / "writer.lock")
+        except OSError:
+            return False

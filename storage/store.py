@@ -8,44 +8,38 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from .accounting import Snapshot, read_snapshot, settle
-from .errors import QueryTimeout, Unavailable
 from .journal import Journal
-from .locks import is_held
-from .partitions import partition_files
-from .queries import ErrorFilter, Found, HistoryReader, SpanFilter, cursor_after
-from .reading import Readers
-from .recent import Recent, read_recent
+from .layout import partition_files
 from .records import Command as CommandRecord
 from .records import FrameType
 from .segments import used_bytes
 from .settings import StoreSettings, resolve_data_dir, resolve_settings
-from .state import WriterState, read_state
-from .totals import TotalsReader, read_cleared, read_command, read_performance
+from .state import Pulse, WriterState
 from .views import (
     Accounting,
     Command,
     Degradation,
+    ErrorFilter,
     ErrorStats,
     ErrorView,
     OperationSummary,
     Page,
+    SpanFilter,
     SpanView,
     Status,
     Totals,
 )
-from .writer import Writer
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from .reads import Reads
+    from .writer import Writer
+
 _POLL = 0.005
-_TOTALS_WAIT = 2.0
-"""How long a scrape waits for a database that can't be read: numbers that may go backwards are no answer."""
 
 
 class Store:
@@ -64,19 +58,15 @@ class Store:
         self.settings = settings
         self.journal = Journal(data_dir / "journal", settings, on_start=self._start_writer)
         self._closed = False
-        self._cleared_ns = 0
         self._opened_ns = time.time_ns()
-        self._last_snapshot = Snapshot()
         self._build()
         _all_stores.add(self)
 
     def _build(self) -> None:
         self._lock = threading.Lock()
         self._writer: Writer | None = None
-        self._readers = Readers(self.settings.query_timeout)
-        self._history = HistoryReader(self.data_dir / "history", self._readers)
-        self._totals = TotalsReader(self.data_dir / "aggregates.db", self._readers)
-        self._aggregates_path = self.data_dir / "aggregates.db"
+        self._reading: Reads | None = None
+        self._pulse = Pulse(self.data_dir)
 
     def start(self) -> Store:
         """Open the journal and stand for the writer's role; `open_store` has done it already."""
@@ -86,6 +76,8 @@ class Store:
 
     def _start_writer(self) -> None:
         if self.settings.writer == "thread" and self._writer is None and not self._closed:
+            from .writer import Writer  # noqa: PLC0415  # SQLite, for those who write
+
             self._writer = Writer(self.data_dir, self.settings, lambda: self.journal.name)
             self._writer.start()
 
@@ -111,7 +103,7 @@ class Store:
         writer = self._writer
         if writer is not None and writer.holds_role:
             return writer.wait_applied(name, wanted, timeout)
-        return self._poll(lambda: self._state().marks.get(name, 0) >= wanted, timeout)
+        return self._poll(lambda: self._pulse.state().marks.get(name, 0) >= wanted, timeout)
 
     def close(self, timeout: float = 2.0) -> None:
         """Apply what is there as far as the bound allows, and give the writer's role back. Recording stays safe."""
@@ -121,7 +113,8 @@ class Store:
         if self._writer is not None:
             self._writer.stop(timeout)
         self.journal.close()
-        self._readers.close()
+        if self._reading is not None:
+            self._reading.close()
 
     # --- totals and state ------------------------------------------------------------------------------------------
 
@@ -132,26 +125,15 @@ class Store:
             Unavailable: they can't be read, and what this process has read last is not the newest.
             QueryTimeout: reading took longer than the deadline.
         """
-        until = time.monotonic() + _TOTALS_WAIT
-        while True:
-            committed = self._state().commit
-            try:
-                totals = self._totals.read(self._readers.deadline())
-                if totals.commit >= committed:
-                    return totals
-                raise Unavailable("the database is being made anew")  # noqa: TRY301  # waits as for any other cause
-            except Unavailable as error:
-                last = self._totals.last()
-                if last is not None and last.commit >= max(committed, 1):
-                    return last
-                if time.monotonic() >= until:
-                    raise Unavailable(f"Totals can't be read, and older ones might go backwards: {error}") from error
-                time.sleep(0.1)
+        return self._reads.totals()
+
+    def accounting(self) -> Accounting:
+        """Accepted = stored + pending + dropped, over all processes; never raises."""
+        return self._reads.accounting()
 
     def status(self) -> Status:
         """What the store is doing; never raises."""
-        state = self._state()
-        held = self._writer_is_alive()
+        state, held = self._pulse.state(), self._pulse.is_alive()
         degraded = [Degradation(part, reason) for part, reason in state.degraded] if held else []
         if not held and time.time_ns() - max(state.updated, self._opened_ns) > _ELECTION_NS:
             degraded.append(Degradation("writer", "no process holds the writer's role: nothing is stored just now"))
@@ -168,30 +150,11 @@ class Store:
             partitions=len(files),
         )
 
-    def _lag(self, state: WriterState, *, held: bool) -> float:
+    @staticmethod
+    def _lag(state: WriterState, *, held: bool) -> float:
         """Seconds: what the writer says, or since its last word where it says nothing any more."""
         silence = max(0.0, (time.time_ns() - state.updated) / 1e9) if state.updated else 0.0
         return state.lag + (silence if not held or silence > _SILENT else 0.0)
-
-    def _writer_is_alive(self) -> bool:
-        if self._writer is not None and self._writer.holds_role:
-            return True
-        try:
-            return is_held(self.data_dir / "writer.lock")
-        except OSError:
-            return False
-
-    def _state(self) -> WriterState:
-        return read_state(self.data_dir / "writer.state")
-
-    def accounting(self) -> Accounting:
-        """Accepted = stored + pending + dropped, over all processes; never raises."""
-        return settle(self._snapshot, self.data_dir / "journal", self.journal)
-
-    def _snapshot(self) -> Snapshot:
-        with suppress(Unavailable, QueryTimeout):
-            self._last_snapshot = self._aggregates(read_snapshot)
-        return self._last_snapshot
 
     # --- errors ----------------------------------------------------------------------------------------------------
 
@@ -210,9 +173,7 @@ class Store:
         Raises:
             InvalidCursor, QueryTimeout.
         """
-        wanted = ErrorFilter(service, type, since_ns, until_ns, self._cleared())
-        found = self._history.find_errors(wanted, limit, cursor)
-        return self._page(found, cursor, limit, lambda recent: recent.errors(wanted))
+        return self._reads.errors(ErrorFilter(service, type, since_ns, until_ns), limit, cursor)
 
     def error_stats(self) -> ErrorStats:
         """Counts of the retained, not cleared errors.
@@ -220,29 +181,16 @@ class Store:
         Raises:
             QueryTimeout.
         """
-        return self._history.error_stats(time.time_ns(), self._cleared())
+        return self._reads.error_stats()
 
     def clear_errors(self, *, timeout: float = 2.0) -> Command:
-        """Ask the writer to clear all errors recorded until now; wait for it, up to a bound."""
+        """Ask the writer to clear all errors recorded until now; wait for it, up to a bound in seconds."""
         record = CommandRecord(secrets.token_hex(8), "clear_errors", time.time_ns())
         self.journal.append(FrameType.COMMAND, msgspec.msgpack.encode(record), important=True)
-        result: dict[str, Any] | None = None
-
-        def applied() -> bool:
-            nonlocal result
-            with suppress(Unavailable):
-                result = self._aggregates(lambda connection: read_command(connection, record.id))
-            return result is not None
-
         if self._writer is not None:
             self._writer.hurry()
-        done = self._poll(applied, timeout)
-        return Command(record.id, done, result or {})
-
-    def _cleared(self) -> int:
-        with suppress(Unavailable):
-            self._cleared_ns = self._aggregates(read_cleared)
-        return self._cleared_ns
+        done = self._poll(lambda: self._reads.command(record.id) is not None, timeout)
+        return Command(record.id, done, self._reads.command(record.id) or {} if done else {})
 
     # --- performance, spans, traces --------------------------------------------------------------------------------
 
@@ -254,7 +202,7 @@ class Store:
         Raises:
             Unavailable, QueryTimeout.
         """
-        return self._aggregates(lambda connection: read_performance(connection, since_ns, until_ns, service, kind))
+        return self._reads.performance(since_ns, until_ns, service, kind)
 
     def slow_requests(self, *, since_ns: int, until_ns: int, threshold_ns: int, limit: int = 10) -> Page[SpanView]:
         """Server and consumer spans of at least a duration that began in the window, newest arrival first.
@@ -262,8 +210,7 @@ class Store:
         Raises:
             QueryTimeout.
         """
-        found = self._history.find_slow(since_ns, until_ns, threshold_ns, limit)
-        return Page(found.items, None, degraded=self._is_behind(found))
+        return self._reads.slow_requests(since_ns, until_ns, threshold_ns, limit)
 
     def spans(
         self,
@@ -298,8 +245,7 @@ class Store:
             trace_id,
             attributes or {},
         )
-        found = self._history.find_spans(wanted, limit, cursor)
-        return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
+        return self._reads.spans(wanted, limit, cursor)
 
     def trace(self, trace_id: str) -> Page[SpanView]:
         """All retained spans of a trace, by start; none where it is unknown.
@@ -307,38 +253,19 @@ class Store:
         Raises:
             QueryTimeout.
         """
-        found = self._history.trace(trace_id)
-        behind = self._is_behind(found)
-        if behind:
-            pending = self._recent().spans(SpanFilter(trace_id=trace_id))
-            known = {span.span_id for span in found.items}
-            found.items += [span for span in pending if span.span_id not in known]
-            found.items.sort(key=lambda span: span.start_ns)
-        return Page(found.items, None, degraded=behind)
-
-    def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
-        if not self._is_behind(found):
-            return Page(found.items, found.cursor)
-        newest = pending(self._recent())[:limit] if cursor is None else []
-        room = limit - len(newest)
-        if room >= len(found.items):
-            return Page([*newest, *found.items], found.cursor, degraded=True)
-        last = found.places[room - 1] if room else None
-        return Page([*newest, *found.items[:room]], cursor_after(last), degraded=True)
-
-    def _is_behind(self, found: Found[Any]) -> bool:
-        """Whether the databases lack something that the journals have, because of a fault."""
-        state = self._state()
-        return bool(found.failures or state.degraded) or not self._writer_is_alive() or state.lag > _BEHIND
-
-    def _recent(self) -> Recent:
-        return read_recent(self.data_dir / "journal", self._state().rows)
+        return self._reads.trace(trace_id)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 
-    def _aggregates(self, read: Callable[[Any], T]) -> T:
-        with self._readers.connect(self._aggregates_path, self._readers.deadline()) as connection:
-            return read(connection)
+    @property
+    def _reads(self) -> Reads:
+        """The reading side, made when something is first asked for."""
+        with self._lock:
+            if self._reading is None:
+                from .reads import Reads  # noqa: PLC0415  # SQLAlchemy, for those who read
+
+                self._reading = Reads(self.data_dir, self.settings.query_timeout, self.journal, self._pulse)
+            return self._reading
 
     @staticmethod
     def _poll(check: Callable[[], bool], timeout: float) -> bool:
@@ -354,14 +281,14 @@ class Store:
         if self._writer is not None:
             self._writer.abandon_after_fork()
             _left_to_the_parent.append(self._writer)
-        self._readers.abandon_after_fork()
+        if self._reading is not None:
+            self._reading.abandon_after_fork()
         self._build()
 
 
 _ELECTION_NS = 2_000_000_000
 """Without a writer for less than this, one is just being found."""
 _SILENT = 3.0  # s without a word of the writer that are normal
-_BEHIND = 2.0  # s of lag past which answers include what the journals hold
 _left_to_the_parent: list[Writer] = []
 """Writers with SQLite connections that a fork has copied: closing them here would break the parent's."""
 

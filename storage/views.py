@@ -7,7 +7,7 @@ ids lower-case hex text. An exporter turns them into its own wire form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -192,3 +192,34 @@ class Command:
     applied: bool
     """False where the writer had not got to it within the bound: it will."""
     result: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SpanFilter:
+    """What spans to find; `None` means any. Times and durations in ns."""
+
+    service: str | None = None
+    name: str | None = None
+    kind: str | None = None
+    status: str | None = None
+    min_duration_ns: int | None = None
+    max_duration_ns: int | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    trace_id: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorFilter:
+    """What errors to find; `cleared_ns`: those up to then are hidden."""
+
+    service: str | None = None
+    type: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
+    cleared_ns: int = 0
+
+    def after(self, cleared_ns: int) -> ErrorFilter:
+        """The same, for errors that came after a time."""
+        return replace(self, cleared_ns=cleared_ns)

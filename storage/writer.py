@@ -23,7 +23,8 @@ from .batch import Batch, Databases, build, count_quiet, finish
 from .complaints import Complaints, describe
 from .errors import TracekeepError
 from .gather import Gatherer, Part, join_part
-from .partitions import History, partition_files
+from .layout import partition_files
+from .partitions import History
 from .reader import Position
 from .rebuild import refold, restore
 from .role import Role
@@ -298,8 +299,6 @@ class Writer:
     def _keep_up(self) -> None:
         self._publish()
         self._notice_replaced()
-        self._notice_damaged()
-        self._verified = self._databases.common_marks()
         self._make_durable()
         self._count_quiet()
         self._finish_dead()
@@ -311,8 +310,13 @@ class Writer:
                 self._databases.aggregates.prune(time.time())
 
     def _make_durable(self) -> None:
-        """Checkpoint both databases; then the journals need no longer keep what they hold."""
+        """Checkpoint both databases; then the journals need no longer keep what they hold.
+
+        Looked at first: a checkpoint would put a good first page over what somebody has broken.
+        """
+        self._notice_damaged()
         bases = self._databases
+        self._verified = bases.common_marks()
         with self._blaming("history"):
             bases.history.make_durable()
         with self._blaming("aggregates"):
@@ -346,7 +350,6 @@ class Writer:
                 change.marks[name] = reader.position
             with self._blaming("aggregates"):
                 bases.aggregates.apply(change)
-            self._verified = bases.common_marks()
             self._make_durable()
             done = [name for name in done if self._gather.remove_finished(name)]
         done += bases.orphaned_marks(self._data_dir / "journal")

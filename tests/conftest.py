@@ -7,9 +7,7 @@ import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption(
-        "--long", action="store_true", help="run the tests that take minutes, and more rounds of others"
-    )
+    parser.addoption("--long", action="store_true", help="run the tests that take minutes, and more rounds of others")
 
 
 def pytest_collection_modifyitems(config, items):

@@ -12,11 +12,17 @@ from tracekeep.exporter.app import ROUTES
 from tracekeep.exporter.cli import create_command
 from tracekeep.exporter.exposition import status_families
 from tracekeep.instrumentation.settings import InstrumentSettings
-from tracekeep.storage import Status, StoreSettings
+from tracekeep.storage import Status, StoreSettings, schema
+from tracekeep.storage.batch import Counted
 from tracekeep.storage.families import FAMILIES
+from tracekeep.storage.journal import JournalState
+from tracekeep.storage.records import Command, Event, Extra, FrameType, Link, Origin, SpanRecord
+from tracekeep.storage.state import WriterState
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+FORMAT = (ROOT / "storage/FORMAT.md").read_text()
+STRUCTS = (Origin, SpanRecord, Extra, Event, Link, Command, JournalState, WriterState, Counted)
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "storage/FORMAT.md")
 QUOTED = set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -79,6 +85,30 @@ def test_snippets_run(number, tmp_path):
     command = [sys.executable, "-W", "error", "-c", SNIPPETS[number]]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, f"{SNIPPETS[number]}\n{result.stderr}"
+
+
+@pytest.mark.parametrize("table", [*schema.aggregates.sorted_tables, *schema.history.sorted_tables], ids=str)
+def test_tables_are_drawn(table):
+    """FORMAT.md has every table with all its columns."""
+    rows = [line for line in FORMAT.splitlines() if line.startswith(f"| {table.name} |")]
+    assert rows, f"the table {table.name} isn't in FORMAT.md"
+    for column in table.columns:
+        assert any(re.search(rf"\b{column.name}\b", row) for row in rows), (
+            f"{table.name}.{column.name} isn't in FORMAT.md"
+        )
+
+
+@pytest.mark.parametrize("struct", [*STRUCTS], ids=lambda struct: struct.__name__)
+def test_records_are_drawn(struct):
+    """FORMAT.md has every field of what journals and pages hold."""
+    for name in struct.__struct_fields__:
+        assert re.search(rf"\b{name}\b", FORMAT), f"{struct.__name__}.{name} isn't in FORMAT.md"
+
+
+def test_frame_types_are_drawn():
+    """So has it every type of frame, with its number."""
+    for each in FrameType:
+        assert f"| {each.value} | {each.name} |" in FORMAT
 
 
 def test_there_are_snippets():

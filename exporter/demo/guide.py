@@ -11,6 +11,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from .load import Load, Visit, fetch
 
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _READY_WAIT_S = 60.0  # first start on a cold machine; usual is 2 s
+_TRACE_WAIT_S = 3.0  # the customers order about ten times a second, unless told not to
 _STATUS_EVERY_S = 5.0
 _OBSERVABILITY = "/observability"
 _SPANS = f"{_OBSERVABILITY}/monitoring/spans"
+_ORDERS = urlencode({"name": "POST /orders", "limit": 1})  # they have several spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,7 @@ class Guide:
             say(f"Stopped after {self._load.sent:,} requests. Start it again: the totals go on.")
 
     def _run(self) -> None:
-        if self._wait_for("/products") is None or self._stop.is_set():
+        if self._wait_for("/products", _READY_WAIT_S) is None or self._stop.is_set():
             return
         self._load.start()
         say(_welcome(self._plan, self._recent_trace()))
@@ -71,9 +74,9 @@ class Guide:
             while not self._stop.wait(_STATUS_EVERY_S):
                 say(self._status())
 
-    def _wait_for(self, path: str, pattern: str = "") -> re.Match[str] | None:
+    def _wait_for(self, path: str, bound: float, pattern: str = "") -> re.Match[str] | None:
         """Ask for `path` until the answer matches, the guide is stopped, or the bound is reached."""
-        deadline = time.monotonic() + _READY_WAIT_S
+        deadline = time.monotonic() + bound
         while time.monotonic() < deadline and not self._stop.wait(0.1):
             if (body := self._get(path)) is not None and (found := re.search(pattern, body)):
                 return found
@@ -86,8 +89,8 @@ class Guide:
         return None
 
     def _recent_trace(self) -> str:
-        """Give the path of a stored trace; of the list of spans where there is none to name."""
-        found = self._wait_for(f"{_SPANS}?limit=1", r"\b[0-9a-f]{32}\b")
+        """Give the path of an order's trace; of the list of spans while there is none."""
+        found = self._wait_for(f"{_SPANS}?{_ORDERS}", _TRACE_WAIT_S, r"\b[0-9a-f]{32}\b")
         return f"{_OBSERVABILITY}/monitoring/traces/{found[0]}" if found else _SPANS
 
     def _status(self) -> str:

@@ -38,9 +38,7 @@ def test_no_reset_through_kill_and_restart(tmp_path, require):
         third = _send(service, 300)
         _wait_for_total(prometheus, first + second + third)
         assert _increase(prometheus) == second + third
-        assert prometheus.value(f"sum(increase({SERVER_CALLS}[1h]))") == pytest.approx(
-            second + third, rel=0.5
-        )
+        assert prometheus.value(f"sum(increase({SERVER_CALLS}[1h]))") == pytest.approx(second + third, rel=0.5)
         scraped = [name for name in prometheus.counters() if prometheus.query(f"count({name})")]
         assert set(scraped) >= EXPOSED
         for name in scraped:
@@ -71,8 +69,6 @@ def _wait_for_total(prometheus, expected):
 
 def _increase(prometheus):
     """Last less first raw sample, over all series: what `increase()` estimates, without its extrapolation."""
-    series = [
-        [float(value) for _, value in each["values"]] for each in prometheus.query(f"{SERVER_CALLS}[1h]")
-    ]
+    series = [[float(value) for _, value in each["values"]] for each in prometheus.query(f"{SERVER_CALLS}[1h]")]
     assert all(values == sorted(values) for values in series)
     return sum(values[-1] - values[0] for values in series)

@@ -140,56 +140,67 @@ def test_locked_by_another_process(tmp_path, long):
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-@pytest.mark.parametrize("file", FILES)
-def test_file_destroyed_while_running(tmp_path, file, damage):
+def test_files_destroyed_while_running(tmp_path, damage):
     """A database that is deleted or replaced is made anew; only what a partition alone held is gone."""
+    data = tmp_path / "data"
     with outage(tmp_path) as it:
         it.warm_up()
-        it.broke = time.monotonic()
-        DAMAGES[damage](FILES[file](tmp_path / "data"))
-        it.serve(150)
-        it.recovers()
+        for name, find in FILES.items():
+            it.broke = time.monotonic()
+            DAMAGES[damage](find(data))
+            it.serve(100)
+            it.recovers()
+            account = settled(it.service.port)
+            assert account["balanced"], (name, account)
+            kept = it.since_break() if name == "partition" else it.client.ids()
+            check_each_once(server_traces(it.service.port), kept)
         it.client.stop()
         it.check_answers()
-        account = settled(it.service.port)
-        assert account["balanced"], account
-        kept = it.since_break() if file == "partition" else it.client.ids()
-        check_each_once(server_traces(it.service.port), kept)
+        settled(it.service.port)
         it.service.stop()
-        check_files(tmp_path / "data")
+        check_files(data)
         it.service.start_all()  # the next start finds nothing wrong either
         it.service.wait_ready()
-        check_each_once(server_traces(it.service.port), kept)
+        check_each_once(server_traces(it.service.port), it.since_break())
 
 
 @pytest.mark.parametrize("damage", ["delete_with_wal", "overwrite"])
-@pytest.mark.parametrize("file", FILES)
-def test_file_destroyed_before_the_start(tmp_path, file, damage):
-    """A service whose database was destroyed while it was down starts, and keeps what comes.
+def test_files_destroyed_before_the_start(tmp_path, damage):
+    """A service whose databases were destroyed while it was down starts, keeps what comes, and counts on.
 
-    Without aggregates.db the totals begin anew, which their start time declares; the history stays.
+    Totals of a lost aggregates.db are counted again from the history; the rows of a lost partition are gone,
+    its totals are not.
     """
-    with Service(tmp_path / "data", tmp_path, workers=2) as service:
-        with Client(service.port, rate=100, paths=PATHS) as before:
-            eventually(lambda: len(before.received) >= 100, 10)
-        settled(service.port)
+    data = tmp_path / "data"
+    with Service(data, tmp_path) as service:
+        received = _visit(service)
+        for name, find in FILES.items():
+            service.stop()
+            DAMAGES[damage](find(data))
+            service.start_all()
+            service.wait_ready()
+            with Watch(service.ports) as watch:
+                later = _visit(service)
+            watch.check()
+            received += later
+            eventually(lambda: service.health()["status"] == "ok", RECOVERY_S)
+            account = settled(service.port)
+            assert account["balanced"], (name, account)
+            kept = later if name == "partition" else received
+            check_each_once(server_traces(service.port), kept)
+            assert server_spans(scrape(service.port)) == len(received), name
         service.stop()
-        DAMAGES[damage](FILES[file](tmp_path / "data"))
-        service.start_all()
-        service.wait_ready()
-        with Watch(service.ports) as watch, Client(service.port, rate=100, paths=PATHS) as after:
-            eventually(lambda: len(after.received) >= 100, 10)
-        watch.check()
-        assert {each.status for each in after.received} == {200}
-        eventually(lambda: service.health()["status"] == "ok", RECOVERY_S)
-        account = settled(service.port)
-        assert account["balanced"], account
-        kept = after.ids() if file == "partition" else before.ids() + after.ids()
-        check_each_once(server_traces(service.port), kept)
-        counted = len(after.received) + (len(before.received) if file == "partition" else 0)
-        assert server_spans(scrape(service.port)) >= counted
-        service.stop()
-        check_files(tmp_path / "data")
+        check_files(data)
+
+
+def _visit(service):
+    """Let clients in for a while; gives the traces of what they asked, all of which was answered and is kept."""
+    with Client(service.port, rate=100, paths=PATHS) as client:
+        eventually(lambda: len(client.received) >= 100, 10)
+    assert not client.unanswered
+    assert {each.status for each in client.received} == {200}
+    settled(service.port)
+    return client.ids()
 
 
 @pytest.fixture

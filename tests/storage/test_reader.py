@@ -6,7 +6,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tk_spans import Script, die, directory_of, drain, everything, frame_spans, only_journal, read_all, span
+from tk_spans import Script, die, directory_of, everything, frame_spans, only_journal, read_all, span
 from tk_wait import eventually
 
 from tracekeep.storage import frames, segments
@@ -244,7 +244,9 @@ def test_damage_in_a_live_journal(new_journal):
     reader.release()
 
 
-@pytest.mark.parametrize(("start", "stop"), [(PAGE, 2 * PAGE), (FIRST_FRAME, PAGE), (FIRST_FRAME + 120, FIRST_FRAME + 240)])
+@pytest.mark.parametrize(
+    ("start", "stop"), [(PAGE, 2 * PAGE), (FIRST_FRAME, PAGE), (FIRST_FRAME + 120, FIRST_FRAME + 240)]
+)
 def test_a_hole_in_a_live_journal(new_journal, start, stop):
     """What stands behind zeros isn't kept waiting until the segment is full."""
     journal = new_journal()

@@ -152,7 +152,11 @@ def test_the_data_directory():
     assert resolve_data_dir("given", environ) == Path.cwd() / "given"
     assert resolve_data_dir(Path("/abs/x"), environ) == Path("/abs/x")
     assert resolve_data_dir(None, environ) == Path.cwd() / "from-env"
-    assert resolve_data_dir(None, {}) == resolve_data_dir(None, {"TRACEKEEP_DATA_DIR": ""}) == Path.cwd() / "tracekeep-data"
+    assert (
+        resolve_data_dir(None, {})
+        == resolve_data_dir(None, {"TRACEKEEP_DATA_DIR": ""})
+        == Path.cwd() / "tracekeep-data"
+    )
 
 
 class BytesPath:

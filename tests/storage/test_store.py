@@ -239,7 +239,7 @@ def test_status_without_a_writer(opened):
 
 def test_totals_without_a_database(opened, monkeypatch):
     """Rather no numbers than wrong ones."""
-    from tracekeep.storage import store as module
+    from tracekeep.storage import reads as module
 
     monkeypatch.setattr(module, "_TOTALS_WAIT", 0.1)
     with pytest.raises(Unavailable, match="backwards"):

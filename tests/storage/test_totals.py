@@ -9,7 +9,15 @@ from tk_wait import eventually
 from tracekeep.storage import Unavailable
 from tracekeep.storage import store as store_module
 from tracekeep.storage.aggregates import Aggregates
-from tracekeep.storage.families import EXCEPTIONS, HTTP_DURATION, MAX_LABEL, OVERFLOW, OVERFLOWED, SPAN_CALLS, SPAN_LATENCY
+from tracekeep.storage.families import (
+    EXCEPTIONS,
+    HTTP_DURATION,
+    MAX_LABEL,
+    OVERFLOW,
+    OVERFLOWED,
+    SPAN_CALLS,
+    SPAN_LATENCY,
+)
 
 services = itertools.count()
 durations = st.integers(0, 20_000_000_000) | st.sampled_from(

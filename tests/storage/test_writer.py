@@ -11,8 +11,8 @@ from tk_wait import eventually
 
 from tracekeep.storage import partitions, writer
 from tracekeep.storage.aggregates import Aggregates
+from tracekeep.storage.layout import APPLICATION_ID
 from tracekeep.storage.partitions import History, partition_files
-from tracekeep.storage.schema import APPLICATION_ID
 
 GARBAGE = b"This is no database. " * 4096
 RECOVERY = 10.0
@@ -374,9 +374,7 @@ def test_rollups_have_an_age_of_their_own(opened, monkeypatch):
     Recorder(store)("old", start=two_hours_ago)
     Recorder(store)("new")
     assert store.flush(5)
-    eventually(
-        lambda: [each.name for each in store.performance(since_ns=0, until_ns=time.time_ns())] == ["new"], 5
-    )
+    eventually(lambda: [each.name for each in store.performance(since_ns=0, until_ns=time.time_ns())] == ["new"], 5)
     assert counter(store, "traces_spanmetrics_calls") == 2
 
 
@@ -398,7 +396,8 @@ FILES = {"aggregates": aggregates_file, "history": partition_file}
 def locked(store, *parts):
     """Another connection has write transactions on the databases."""
     connections = [
-        sqlite3.connect(FILES[part](store), isolation_level=None, timeout=10) for part in parts or ("aggregates", "history")
+        sqlite3.connect(FILES[part](store), isolation_level=None, timeout=10)
+        for part in parts or ("aggregates", "history")
     ]
     for connection in connections:
         connection.execute("BEGIN EXCLUSIVE")

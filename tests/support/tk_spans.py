@@ -21,8 +21,6 @@ OK, ERROR = 1, 2
 _ids = itertools.count(1)
 
 
-
-
 def span(
     name="GET /items",
     *,

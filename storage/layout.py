@@ -1,0 +1,26 @@
+"""What the databases' layout rests on, apart from the schema so that the writer needs no SQLAlchemy for it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+APPLICATION_ID = 0x746B6565
+"""`tkee`, in the header of every file of ours: a stranger's database is refused before any write."""
+
+SLOW_INDEX_NS = 1_000_000_000
+"""Spans of at least a second are indexed apart; a query for slower ones can use it too."""
+
+BUCKET_SHIFT = 18
+"""262,144 rows share a bucket of the trace index, so that its inserts stay in pages that are in cache:
+random ids in one index fell from 99,000 to 58,000 rows/s at 4 million rows, in buckets they stay flat."""
+
+_NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?\.db")
+
+
+def partition_files(directory: Path) -> list[Path]:
+    """All partitions, oldest first; none where the directory can't be read."""
+    try:
+        return sorted((path for path in directory.iterdir() if _NAME.fullmatch(path.name)), key=lambda path: path.stem)
+    except OSError:
+        return []

@@ -1,0 +1,159 @@
+"""Everything that is read from the databases, with what the journals hold beyond them where a fault keeps it there.
+
+Imported when something is first asked for: a process that only records never pays for SQLAlchemy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from .accounting import Snapshot, read_snapshot, settle
+from .errors import QueryTimeout, Unavailable
+from .journal import Journal
+from .queries import Found, HistoryReader, cursor_after
+from .reading import Readers
+from .recent import Recent, read_recent
+from .state import Pulse
+from .totals import TotalsReader, read_cleared, read_command, read_performance
+from .views import (
+    Accounting,
+    ErrorFilter,
+    ErrorStats,
+    ErrorView,
+    OperationSummary,
+    Page,
+    SpanFilter,
+    SpanView,
+    Totals,
+)
+
+T = TypeVar("T")
+_TOTALS_WAIT = 2.0
+"""How long a scrape waits for a database that can't be read: numbers that may go backwards are no answer."""
+_TOTALS_PAUSE = 0.1
+_BEHIND = 2.0
+"""Seconds of lag past which answers include what the journals hold."""
+
+
+class Reads:
+    """The reading side of a data directory, for one process."""
+
+    def __init__(self, data_dir: Path, timeout: float, journal: Journal, pulse: Pulse) -> None:
+        self._journals = data_dir / "journal"
+        self._aggregates = data_dir / "aggregates.db"
+        self._journal = journal
+        self._pulse = pulse
+        self._readers = Readers(timeout)
+        self._history = HistoryReader(data_dir / "history", self._readers)
+        self._totals = TotalsReader(self._aggregates, self._readers)
+        self._cleared_ns = 0
+        self._last_snapshot = Snapshot()
+
+    def totals(self) -> Totals:
+        """See `Store.totals`."""
+        until = time.monotonic() + _TOTALS_WAIT
+        while True:
+            committed = self._pulse.state().commit
+            try:
+                totals = self._totals.read(self._readers.deadline())
+                if totals.commit >= committed:
+                    return totals
+                raise Unavailable("the database is being made anew")  # noqa: TRY301  # waits as for any other cause
+            except Unavailable as error:
+                last = self._totals.last()
+                if last is not None and last.commit >= max(committed, 1):
+                    return last
+                if time.monotonic() >= until:
+                    raise Unavailable(f"Totals can't be read, and older ones might go backwards: {error}") from error
+                time.sleep(_TOTALS_PAUSE)
+
+    def accounting(self) -> Accounting:
+        """See `Store.accounting`."""
+        return settle(self._snapshot, self._journals, self._journal)
+
+    def _snapshot(self) -> Snapshot:
+        with suppress(Unavailable, QueryTimeout):
+            self._last_snapshot = self._ask(read_snapshot)
+        return self._last_snapshot
+
+    def command(self, command_id: str) -> dict[str, Any] | None:
+        """The result of a command, or None while it hasn't been applied or can't be read."""
+        with suppress(Unavailable):
+            return self._ask(lambda connection: read_command(connection, command_id))
+        return None
+
+    def errors(self, wanted: ErrorFilter, limit: int, cursor: str | None) -> Page[ErrorView]:
+        """A page of errors that haven't been cleared."""
+        wanted = wanted.after(self._cleared())
+        found = self._history.find_errors(wanted, limit, cursor)
+        return self._page(found, cursor, limit, lambda recent: recent.errors(wanted))
+
+    def error_stats(self) -> ErrorStats:
+        """Counts of the errors that haven't been cleared."""
+        return self._history.error_stats(time.time_ns(), self._cleared())
+
+    def _cleared(self) -> int:
+        with suppress(Unavailable):
+            self._cleared_ns = self._ask(read_cleared)
+        return self._cleared_ns
+
+    def performance(
+        self, since_ns: int, until_ns: int, service: str | None, kind: str | None
+    ) -> list[OperationSummary]:
+        """Summaries from the rollups of a window."""
+        return self._ask(lambda connection: read_performance(connection, since_ns, until_ns, service, kind))
+
+    def slow_requests(self, since_ns: int, until_ns: int, threshold_ns: int, limit: int) -> Page[SpanView]:
+        """The newest requests of at least a duration."""
+        found = self._history.find_slow(since_ns, until_ns, threshold_ns, limit)
+        return Page(found.items, None, degraded=self._is_behind(found))
+
+    def spans(self, wanted: SpanFilter, limit: int, cursor: str | None) -> Page[SpanView]:
+        """A page of spans."""
+        found = self._history.find_spans(wanted, limit, cursor)
+        return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
+
+    def trace(self, trace_id: str) -> Page[SpanView]:
+        """All spans of a trace."""
+        found = self._history.trace(trace_id)
+        behind = self._is_behind(found)
+        if behind:
+            pending = self._recent().spans(SpanFilter(trace_id=trace_id))
+            known = {span.span_id for span in found.items}
+            found.items += [span for span in pending if span.span_id not in known]
+            found.items.sort(key=lambda span: span.start_ns)
+        return Page(found.items, None, degraded=behind)
+
+    def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
+        if not self._is_behind(found):
+            return Page(found.items, found.cursor)
+        newest = pending(self._recent())[:limit] if cursor is None else []
+        room = limit - len(newest)
+        if room >= len(found.items):
+            return Page([*newest, *found.items], found.cursor, degraded=True)
+        last = found.places[room - 1] if room else None
+        return Page([*newest, *found.items[:room]], cursor_after(last), degraded=True)
+
+    def _is_behind(self, found: Found[Any]) -> bool:
+        """Whether the databases lack something that the journals have, because of a fault."""
+        state = self._pulse.state()
+        return bool(found.failures or state.degraded) or not self._pulse.is_alive() or state.lag > _BEHIND
+
+    def _recent(self) -> Recent:
+        return read_recent(self._journals, self._pulse.state().rows)
+
+    def _ask(self, read: Callable[[Any], T]) -> T:
+        with self._readers.connect(self._aggregates, self._readers.deadline()) as connection:
+            return read(connection)
+
+    def close(self) -> None:
+        """Close all connections that are not in use."""
+        self._readers.close()
+
+    def abandon_after_fork(self) -> None:
+        """In a forked child: leave the parent's connections alone."""
+        self._readers.abandon_after_fork()
