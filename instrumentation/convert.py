@@ -106,7 +106,7 @@ class Cleaner:
         room = MAX_VALUE
         for key, item in pairs:
             kept = self.value(item, depth + 1)
-            room -= _size(key) + _size(kept)
+            room -= _size(kept) + (_size(key) if key is not None else 0)
             if room < 0:
                 self.changed += 1
                 return

@@ -89,7 +89,7 @@ class RetainingSpanProcessor(SpanProcessor):
                     span._start_time,  # noqa: SLF001
                     span._end_time,  # noqa: SLF001
                     code,
-                    status._description,  # noqa: SLF001
+                    status._description or None,  # noqa: SLF001
                     attributes._dict,  # type: ignore[union-attr]  # noqa: SLF001
                     None,
                 )

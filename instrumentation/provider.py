@@ -120,6 +120,11 @@ def _wrap_stack(app: Any, settings: InstrumentSettings) -> None:
     def outside(stack: Any) -> TracingMiddleware:
         return TracingMiddleware(stack, record_own_routes=settings.record_own_routes)
 
+    telemetry = getattr(app, "_telemetry", None)
+    if isinstance(
+        telemetry, dict
+    ):  # FastAPI's own, which stands outside of its middleware: else each request counts twice
+        telemetry["tracing"] = False
     build: Callable[[], Any] = app.build_middleware_stack
     app.build_middleware_stack = lambda: outside(build())
     if app.middleware_stack is not None:

@@ -259,9 +259,7 @@ def starlette_tree():
         Route("/", endpoint()),
         Route("/{rest:path}/raw", endpoint()),
     ]
-    wrapped = BaseHTTPMiddleware(
-        Starlette(routes=inner), dispatch=lambda request, call_next: call_next(request)
-    )
+    wrapped = BaseHTTPMiddleware(Starlette(routes=inner), dispatch=lambda request, call_next: call_next(request))
     return Starlette(
         routes=[
             Route("/", endpoint()),
@@ -317,9 +315,7 @@ def test_route_under_a_host(recorder, provider):
 
 def test_route_under_an_empty_mount(recorder, provider):
     """A mount without a path adds nothing to the template."""
-    app = Starlette(
-        routes=[Mount("", routes=[Mount("/a/{x}", routes=[Mount("", routes=[Route("/b", endpoint())])])])]
-    )
+    app = Starlette(routes=[Mount("", routes=[Mount("/a/{x}", routes=[Mount("", routes=[Route("/b", endpoint())])])])])
     call(TracingMiddleware(app, provider), http_scope("/a/1/b"))
     assert recorder.only.attributes["http.route"] == "/a/{x}/b"
 
@@ -371,9 +367,7 @@ def test_route_is_the_full_template_in_fastapi(recorder, provider, path, route, 
 
 def test_route_in_a_middleware_of_a_mounted_application(recorder, provider):
     """From inside a mounted application the template still begins at the outermost router."""
-    inner = Starlette(
-        routes=[Route("/x/{id}", endpoint())], middleware=[Middleware(TracingMiddleware, provider)]
-    )
+    inner = Starlette(routes=[Route("/x/{id}", endpoint())], middleware=[Middleware(TracingMiddleware, provider)])
     call(Starlette(routes=[Mount("/m/{tenant}", inner)]), http_scope("/m/acme/x/1"))
     assert recorder.only.attributes["http.route"] == "/m/{tenant}/x/{id}"
 
@@ -431,14 +425,12 @@ def test_span_has_ended_before_the_response_is_complete(recorder, provider, mess
     client = call(TracingMiddleware(responder(*messages), provider), http_scope(**changes), recorder=recorder)
     assert client.ended == ended
     assert client.messages == messages
-    assert recorder.only.attributes["http.response.status_code"] == messages[
-        -2 if len(messages) == 2 else 0
-    ].get("status", 200)
+    assert recorder.only.attributes["http.response.status_code"] == messages[-2 if len(messages) == 2 else 0].get(
+        "status", 200
+    )
 
 
-@pytest.mark.parametrize(
-    "response", [RedirectResponse("/"), StreamingResponse(iter(["a", "b"])), JSONResponse({})]
-)
+@pytest.mark.parametrize("response", [RedirectResponse("/"), StreamingResponse(iter(["a", "b"])), JSONResponse({})])
 def test_starlette_responses_end_the_span_in_time(recorder, provider, response):
     """Also where Starlette's middleware turns a plain response into a stream with a declared length."""
     app = Starlette(
@@ -486,11 +478,7 @@ def test_a_failing_background_task_comes_too_late(recorder, provider):
 
 
 def error_of(span):
-    return [
-        event.attributes["exception.type"].rpartition(".")[2]
-        for event in span.events
-        if event.name == "exception"
-    ]
+    return [event.attributes["exception.type"].rpartition(".")[2] for event in span.events if event.name == "exception"]
 
 
 def test_unhandled_exception_is_on_the_span_before_the_500_is_complete(recorder, provider):
@@ -560,9 +548,7 @@ def test_handled_exceptions_count_by_their_answer(recorder, provider, error, sta
     async def bad(request, exc):
         return PlainTextResponse("bad", 502)
 
-    app = Starlette(
-        routes=[Route("/", raising(error))], exception_handlers={KeyError: gone, LookupError: bad}
-    )
+    app = Starlette(routes=[Route("/", raising(error))], exception_handlers={KeyError: gone, LookupError: bad})
     call(TracingMiddleware(app, provider))
     span = recorder.only
     assert (span.attributes["http.response.status_code"], span.status.status_code) == (status, code)
@@ -618,9 +604,7 @@ def test_cancellation_is_no_error(recorder, provider):
             await asyncio.Event().wait()
 
         client = Client()
-        task = asyncio.create_task(
-            TracingMiddleware(app, provider)(http_scope(), client.receive, client.send)
-        )
+        task = asyncio.create_task(TracingMiddleware(app, provider)(http_scope(), client.receive, client.send))
         await started.wait()
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -864,9 +848,7 @@ def test_concurrent_requests_keep_their_own_context(recorder, provider):
             await OK(scope, receive, send)
 
         middleware, client = TracingMiddleware(app, provider), Client()
-        await asyncio.gather(
-            *(middleware(http_scope(f"/{n}"), client.receive, client.send) for n in range(count))
-        )
+        await asyncio.gather(*(middleware(http_scope(f"/{n}"), client.receive, client.send) for n in range(count)))
 
     asyncio.run(main())
     paths = {span.context.span_id: span.attributes["url.path"] for span in recorder.spans if span.attributes}
@@ -908,9 +890,7 @@ ODD = st.one_of(
 )
 HEADERS = st.lists(
     st.tuples(
-        st.sampled_from(
-            [b"host", b"user-agent", b"traceparent", b"baggage", b"forwarded", b"x-forwarded-host", b"a"]
-        ),
+        st.sampled_from([b"host", b"user-agent", b"traceparent", b"baggage", b"forwarded", b"x-forwarded-host", b"a"]),
         st.binary(max_size=40),
     ),
     max_size=6,
@@ -936,11 +916,7 @@ HEADERS = st.lists(
         ODD,
     ),
     st.one_of(HEADERS, ODD, st.lists(ODD, max_size=3)),
-    st.lists(
-        st.sampled_from(
-            [START, MORE, BODY, LENGTH, {"type": "x"}, {"type": "http.response.body", "body": None}]
-        )
-    ),
+    st.lists(st.sampled_from([START, MORE, BODY, LENGTH, {"type": "x"}, {"type": "http.response.body", "body": None}])),
 )
 def test_odd_scopes_and_messages_never_raise(changes, headers, messages):
     """Whatever a server or client makes up, the application runs and the span is well-formed."""
@@ -995,9 +971,7 @@ def test_a_client_with_its_response_finds_the_span_recorded(recorder, provider):
     async def stream(request):
         return StreamingResponse(iter(["a"] * 100))
 
-    app = Starlette(
-        routes=[Route("/plain", endpoint()), Route("/stream", stream), Route("/fail", raising(Boom()))]
-    )
+    app = Starlette(routes=[Route("/plain", endpoint()), Route("/stream", stream), Route("/fail", raising(Boom()))])
     with serving(TracingMiddleware(app, provider)) as port:
         for count, path in enumerate(["/plain", "/stream", "/fail"], start=1):
             with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:

@@ -170,9 +170,7 @@ CASES = [
     case("client None", responder(), client=None),
     case("no server", responder(), without=["server"]),
     case("server None, no Host", responder(), server=None, headers=[]),
-    case(
-        "unix socket", responder(), server=("/run/app.sock", None), client=None, headers=[(b"host", b"app")]
-    ),
+    case("unix socket", responder(), server=("/run/app.sock", None), client=None, headers=[(b"host", b"app")]),
     case("unknown method", responder(), method="BREW"),
     case("lower-case method", responder(), method="get"),
     case("percent-encoded path", responder(), "/a b/%2F"),
@@ -232,8 +230,7 @@ DIFFERENCES = {
     "url.query": (
         "Values of the credential keys listed by the conventions are REDACTED: theirs has them in the clear.",
         lambda ours, theirs, case: (
-            ours["url.query"].endswith("sig=REDACTED")
-            and theirs["url.query"] == case.scope["query_string"].decode()
+            ours["url.query"].endswith("sig=REDACTED") and theirs["url.query"] == case.scope["query_string"].decode()
         ),
     ),
     "http.request.method": (
@@ -243,15 +240,12 @@ DIFFERENCES = {
     "error.type": (
         "The exception's class if there is one, also for a cancelled request: theirs is the code, or none.",
         lambda ours, theirs, case: (
-            ours["error.type"].endswith((".Boom", ".CancelledError"))
-            and theirs.get("error.type") in ("500", None)
+            ours["error.type"].endswith((".Boom", ".CancelledError")) and theirs.get("error.type") in ("500", None)
         ),
     ),
     "exceptions": (
         "What Starlette answers with a 500 and then raises is on the span: theirs has ended before that.",
-        lambda ours, theirs, case: (
-            (ours["exceptions"], theirs["exceptions"]) == (("test_asgi_parity.Boom",), ())
-        ),
+        lambda ours, theirs, case: (ours["exceptions"], theirs["exceptions"]) == (("test_asgi_parity.Boom",), ()),
     ),
     "status description": (
         "Goes with that exception.",

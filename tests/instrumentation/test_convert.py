@@ -11,7 +11,6 @@ from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
 from tracekeep.instrumentation.convert import (
     MAX_DEPTH,
-    MAX_ITEMS,
     MAX_RECORD,
     MAX_VALUE,
     Cleaner,
@@ -65,8 +64,13 @@ def nest(depth):
         *INT64,
         1.5,
         -math.inf,
-    ]
-    + [[], [1, "a", None, [b"x"]], {}, {"a": {"b": [1]}}, list(range(MAX_ITEMS)), nest(MAX_DEPTH)],
+        [],
+        [1, "a", None, [b"x"]],
+        {},
+        {"a": {"b": [1]}},
+        list(range(10_000)),
+        nest(MAX_DEPTH),
+    ],
     ids=lambda value: repr(value)[:30],
 )
 def test_what_a_record_can_carry_is_kept(value):
@@ -83,9 +87,8 @@ def test_what_a_record_can_carry_is_kept(value):
         ("a\ud800b", "a?b"),
         (1 << 63, hex(1 << 63)),
         (-(1 << 63) - 1, hex(-(1 << 63) - 1)),
-        (list(range(MAX_ITEMS + 5)), list(range(MAX_ITEMS))),
+        (["x"] * MAX_VALUE, ["x"] * (MAX_VALUE // 2)),
         (nest(MAX_DEPTH + 1), None),
-        ({str(number): 0 for number in range(MAX_ITEMS + 1)}, {str(number): 0 for number in range(MAX_ITEMS)}),
         (1j, "1j"),
         (Unprintable(), "<Unprintable>"),
         ([Unprintable(), 1], ["<Unprintable>", 1]),

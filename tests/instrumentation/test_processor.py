@@ -148,8 +148,7 @@ def test_any_value_of_an_attribute(journal, way, name, caplog):
         span.set_attribute("key", value)
         span.set_attribute("other", "kept")
     check_kept_or_counted(journal)
-    ((_, _, _, row), *_) = [journal.rows()[:3] + (journal.rows()[3][0],)]
-    assert '"other":"kept"' in row[8]
+    assert '"other":"kept"' in journal.rows()[3][0][8]
     assert journal.unencodable == 0
     assert len(journal.appended[0][0]) < 300_000
 
@@ -297,7 +296,11 @@ texts = st.text(max_size=20)
 scalars = (
     texts | st.booleans() | st.integers(-(1 << 63), (1 << 63) - 1) | st.floats() | st.none() | st.binary(max_size=9)
 )
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1, max_size=5), inner, max_size=3), max_leaves=8)  # fmt: skip
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(min_size=1, max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
 attribute_maps = st.dictionaries(st.text(min_size=1, max_size=12), values, max_size=6)
 parents = st.none() | st.builds(
     lambda trace_id, span_id, remote: SpanContext(trace_id, span_id, is_remote=remote, trace_flags=TraceFlags(1)),

@@ -270,7 +270,7 @@ assert current_store().settings.writer == "none"
 """)
 
 
-def test_leaving_the_process(run, tmp_path):
+def test_leaving_the_process(run):
     """Everything is stored at a plain exit, in bounded time, without a call."""
     run("""
 instrument(data_dir="data")

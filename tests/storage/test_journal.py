@@ -241,7 +241,7 @@ def test_an_append_inside_the_keepers_drain(new_journal, monkeypatch):
         if next(once, False):
             journal.append(SPAN, b"inner")
 
-    with unable(monkeypatch):
+    with Unable(monkeypatch):
         append_all(journal, numbered(20))
     monkeypatch.setattr(segments.Segment, "write", interrupted)
     eventually(lambda: not journal.state().in_memory, 5)
@@ -255,7 +255,7 @@ def test_an_append_inside_the_keepers_drain(new_journal, monkeypatch):
 # --- when there is no room ------------------------------------------------------------------------------------------
 
 
-class unable:
+class Unable:
     """No segment can be had meanwhile."""
 
     def __init__(self, monkeypatch, error=errno.ENOSPC):
@@ -279,7 +279,7 @@ class unable:
 def test_memory_takes_over_without_room(new_journal, monkeypatch, error, reason):
     """Records wait in memory, errors longest; what it can't take is counted by the cause."""
     journal = new_journal(memory_max_bytes=80 * KIB)
-    with unable(monkeypatch, error):
+    with Unable(monkeypatch, error):
         append_all(journal, numbered(1000, 100))
         assert journal.degraded
         ordinary = journal.state().in_memory
@@ -310,7 +310,7 @@ def test_the_cap_is_kept(new_journal, tmp_path):
     account(journal)
 
 
-def test_room_is_used_again(new_journal, tmp_path):
+def test_room_is_used_again(new_journal):
     """Once applied segments are gone, the journal goes on by itself, with nothing out of order."""
     journal = new_journal(journal_max_bytes=1 << 20, memory_max_bytes=1 << 20)
     append_all(journal, numbered(10_000, 100))
@@ -331,7 +331,7 @@ def test_room_is_used_again(new_journal, tmp_path):
 def test_order_holds_while_memory_drains(new_journal, monkeypatch):
     """Records that come while the keeper moves memory to a segment stay behind what waited before them."""
     journal = new_journal(segment_bytes=1 << 20)
-    with unable(monkeypatch):
+    with Unable(monkeypatch):
         append_all(journal, numbered(2000, 50))
     stop = threading.Event()
 
@@ -390,12 +390,9 @@ def test_a_full_disk(tiny_disk, tmp_path, new_journal):
     journal = new_journal(memory_max_bytes=64 * KIB, reserve_bytes=64 << 20)
     append_all(journal, numbered(1000))
     filler = tiny_disk / "filler"
-    with filler.open("wb", buffering=0) as file:
-        try:
-            while file.write(bytes(4096)):
-                pass
-        except OSError as error:
-            assert error.errno == errno.ENOSPC
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        while file.write(bytes(4096)):
+            pass
     append_all(journal, numbered(5000))
     assert journal.degraded
     assert journal.state().dropped["no_space"] > 0

@@ -26,7 +26,7 @@ def allocate(tmp_path):
 
 def test_a_segment_has_all_its_blocks(allocate):
     """A write through its mapping needs no further space; only the owner may read it."""
-    status = os.stat(allocate().path)
+    status = allocate().path.stat()
     assert status.st_size == SIZE
     assert status.st_blocks * 512 >= SIZE
     assert stat.S_IMODE(status.st_mode) == 0o600

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from tk_spans import CLIENT, ERROR, INTERNAL, SERVER, Recorder, check_kept, counter, die, everything, exception
 from tk_wait import eventually
 
-from tracekeep.storage import Unavailable
-from tracekeep.storage import store as store_module
+from tracekeep.storage import Unavailable, reads
 from tracekeep.storage.aggregates import Aggregates
 from tracekeep.storage.families import (
     EXCEPTIONS,
@@ -211,7 +210,7 @@ def test_a_new_file_is_not_shown_before_it_is_filled(store, monkeypatch):
             seen.append(10)
         write(self, connection, change)
 
-    monkeypatch.setattr(store_module, "_TOTALS_WAIT", 0.0)
+    monkeypatch.setattr(reads, "_TOTALS_WAIT", 0.0)
     monkeypatch.setattr(Aggregates, "_write", looked_at)
     (store.data_dir / "aggregates.db").unlink()
     eventually(lambda: seen, 5)

@@ -231,7 +231,7 @@ def test_a_replaced_lock_file_ends_the_role(tmp_path, opened):
     first, second = opened(), opened()
     holder = eventually(lambda: next((each for each in (first, second) if each._writer.holds_role), None), 5)
     (tmp_path / "writer.lock").unlink()
-    eventually(lambda: (tmp_path / "writer.lock").exists(), 5)
+    eventually((tmp_path / "writer.lock").exists, 5)
     eventually(lambda: first._writer.holds_role != second._writer.holds_role, 5)
     assert holder is first or holder is second
     for each in (first, second):
@@ -239,7 +239,7 @@ def test_a_replaced_lock_file_ends_the_role(tmp_path, opened):
     kept(first, 10)
 
 
-def test_close_is_bounded(opened, monkeypatch):
+def test_close_is_bounded(opened):
     """It waits no longer than it is told, whatever the writer is in."""
     store = opened()
     Recorder(store).many(5)
@@ -566,7 +566,7 @@ def test_a_broken_old_partition_is_passed_over(opened, monkeypatch):
             assert store.flush(5)
         eventually(lambda: len(stems(store)) == 4, 5)
     broken = next(path for path in partition_files(store.data_dir / "history") if path.stat().st_size)
-    store._readers.close()
+    store._reads.close()
     overwrite(broken)
     page = store.spans()
     assert page.degraded
