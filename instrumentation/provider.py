@@ -121,10 +121,8 @@ def _wrap_stack(app: Any, settings: InstrumentSettings) -> None:
         return TracingMiddleware(stack, record_own_routes=settings.record_own_routes)
 
     telemetry = getattr(app, "_telemetry", None)
-    if isinstance(
-        telemetry, dict
-    ):  # FastAPI's own, which stands outside of its middleware: else each request counts twice
-        telemetry["tracing"] = False
+    if isinstance(telemetry, dict):
+        telemetry["tracing"] = False  # FastAPI's own, outside of its middleware: each request would count twice
     build: Callable[[], Any] = app.build_middleware_stack
     app.build_middleware_stack = lambda: outside(build())
     if app.middleware_stack is not None:

@@ -24,7 +24,7 @@ from .rounds import in_child
 from .support import Drainer, scratch
 from .traffic import provider, record_history, tracer_of, traffic
 
-SPANS = 500_000
+SPANS = 300_000
 ROUNDS = 1  # a second one would find the same
 _PIECE = 10_000
 _SAMPLE = 20_480  # spans of which the OTLP size is taken

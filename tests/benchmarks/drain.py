@@ -14,11 +14,10 @@ from pathlib import Path
 from statistics import median
 
 from tracekeep.instrumentation import RetainingSpanProcessor
-from tracekeep.storage import engine, open_store, partitions
+from tracekeep.storage import StoreSettings, open_store, partitions
 from tracekeep.storage.intake import Dictionary, Intake
 from tracekeep.storage.reader import JournalReader, Position
 from tracekeep.storage.records import FrameType
-from tracekeep.storage.schema import history
 
 from .results import Result, at_least
 from .rounds import alternate
@@ -90,7 +89,6 @@ def _read_rows(directory: Path) -> list[_Rows]:
         intake = Intake()
         payloads = [payload for type_, _, payload in records if type_ == FrameType.SPAN]
         dictionary.take_spans(payloads, reader.origins, intake)
-        intake.forget_folds()
         rows = {name: getattr(intake, name) for name in _INSERTS}
         batches.append({**rows, "errors": [partitions._error_row(row) for row in intake.errors]})
     reader.release()
@@ -99,7 +97,7 @@ def _read_rows(directory: Path) -> list[_Rows]:
 
 def _insert(batches: list[_Rows]) -> float:
     with scratch() as directory:
-        connection = engine.open_writer(directory / "bare.db", history, ())
+        connection = partitions.History(directory, StoreSettings())._connection
         started = time.perf_counter()
         for number, batch in enumerate(batches, 1):
             connection.execute("BEGIN IMMEDIATE")

@@ -20,7 +20,7 @@ from .support import GIB, Drainer, Refill, scratch, time_drain, wait_applied
 from .traffic import traffic
 
 SPANS = 1_000_000
-ROUNDS = 5
+ROUNDS = 3
 _PIECE = 100_000
 _SETTINGS = {"history_max_bytes": 64 * GIB}
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from .rounds import added, alternate
 
-_ROUNDS = 16
+_ROUNDS = 10
 _WARM_UP = 3
 _HEADERS = [
     (b"host", b"shop.example.com"),

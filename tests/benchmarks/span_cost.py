@@ -27,7 +27,7 @@ from .support import Drainer, scratch
 from .traffic import provider, record, tracer_of, traffic
 
 SPANS = 2_000
-ROUNDS = 80
+ROUNDS = 60
 _FEW_ROUNDS = 12
 _NOOP = "BatchSpanProcessor, exporter that does nothing"
 _OTLP = "BatchSpanProcessor, OTLP encoding"

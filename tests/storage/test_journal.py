@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import gc
 import os
@@ -390,7 +391,7 @@ def test_a_full_disk(tiny_disk, tmp_path, new_journal):
     journal = new_journal(memory_max_bytes=64 * KIB, reserve_bytes=64 << 20)
     append_all(journal, numbered(1000))
     filler = tiny_disk / "filler"
-    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while file.write(bytes(4096)):
             pass
     append_all(journal, numbered(5000))

@@ -90,7 +90,6 @@ def test_killed_around_a_commit(tmp_path, opened, database, when):
         RuntimeError("a defect"),
         sqlite3.OperationalError("disk I/O error"),
         OSError(errno.EIO, "Input/output error"),
-        MemoryError(),
     ],
     ids=lambda error: type(error).__name__,
 )
