@@ -187,10 +187,10 @@ def _time(value: int | None) -> int:
     return min(max(value or 0, 0), _MAX_INT)
 
 
-def encode_origin(resource: Resource, scope: InstrumentationScope | None) -> bytes:
-    """A resource and a scope as the payload of a definition."""
+def make_origin(resource: Resource, scope: InstrumentationScope | None) -> Origin:
+    """A resource and a scope as what a definition holds."""
     cleaner = Cleaner(budget=MAX_RECORD // 4)
-    origin = Origin(
+    return Origin(
         resource=cleaner.attributes(resource.attributes),
         resource_schema_url=resource.schema_url or "",
         scope_name=cleaner.text(scope.name) if scope is not None else "",
@@ -198,4 +198,3 @@ def encode_origin(resource: Resource, scope: InstrumentationScope | None) -> byt
         scope_schema_url=cleaner.text(scope.schema_url or "") if scope is not None else "",
         scope_attributes=cleaner.attributes(scope.attributes) if scope is not None else {},
     )
-    return _encode(origin)

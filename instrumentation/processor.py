@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any, NamedTuple
 
 import msgspec
 from opentelemetry.sdk.resources import Resource
@@ -12,19 +13,30 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from ..storage import Store, open_store
-from ..storage.records import REMOTE_KNOWN, REMOTE_PARENT, FrameType
-from .convert import MAX_VALUE, encode_origin, encode_span
+from ..storage.records import REMOTE_KNOWN, REMOTE_PARENT, FrameType, Origin, Template
+from .convert import MAX_VALUE, encode_span, make_origin
 
 _logger = logging.getLogger("tracekeep")
 _SPAN = int(FrameType.SPAN)
 _SAMPLED = 1
 _ERROR = 2
 _MAX_ORIGINS = 10_000
+_MAX_TEMPLATES = 1000
+"""Of one origin; spans past it carry names and keys themselves, as an application that puts ids in names would."""
 _REPEAT = 20.0
 
 _NO_STATE = DEFAULT_TRACE_STATE
 
-_Known = tuple[Resource, InstrumentationScope | None, int]
+
+class _Origin(NamedTuple):
+    """A resource and a scope that have been met: kept alive, as their ids could otherwise be given to others."""
+
+    resource: Resource
+    scope: InstrumentationScope | None
+    origin: Origin
+    number: int
+    templates: dict[tuple[Any, ...], int]
+    """Numbers by span name, kind and attribute keys."""
 
 
 class RetainingSpanProcessor(SpanProcessor):
@@ -41,8 +53,8 @@ class RetainingSpanProcessor(SpanProcessor):
         self._journal = self.store.journal
         self._append = self._journal.append
         self._encode = msgspec.msgpack.Encoder().encode
-        self._origins: dict[int, _Known] = {}
-        self._numbers: dict[bytes, int] = {}
+        self._origins: dict[int, _Origin] = {}
+        self._known: dict[bytes, _Origin] = {}
         self._complained = -_REPEAT
 
     def on_end(self, span: ReadableSpan) -> None:
@@ -63,7 +75,7 @@ class RetainingSpanProcessor(SpanProcessor):
                 if is_remote:
                     flags |= REMOTE_PARENT
             known = self._origins.get(id(span._instrumentation_scope))  # noqa: SLF001
-            if known is None or known[0] is not span._resource:  # noqa: SLF001
+            if known is None or known.resource is not span._resource:  # noqa: SLF001
                 known = self._origin(span)
             attributes = span._attributes  # noqa: SLF001
             status = span._status  # noqa: SLF001
@@ -77,27 +89,28 @@ class RetainingSpanProcessor(SpanProcessor):
             ):
                 self._on_end_carefully(span)
                 return
+            name, kind, values = span._name, span._kind._value_, attributes._dict  # type: ignore[union-attr]  # noqa: SLF001
+            template = known.templates.get((name, kind, *values))
+            if template is None:
+                template = self._template(known, name, kind, tuple(values))
             payload = self._encode(
                 (
                     trace_id.to_bytes(16, "big"),
                     span_id,
                     parent_id,
                     flags,
-                    known[2],
-                    span._name,  # noqa: SLF001
-                    span._kind._value_ + 1,  # noqa: SLF001
+                    template,
                     span._start_time,  # noqa: SLF001
                     span._end_time,  # noqa: SLF001
                     code,
                     status._description or None,  # noqa: SLF001
-                    attributes._dict,  # type: ignore[union-attr]  # noqa: SLF001
-                    None,
+                    list(values.values()),
                 )
             )
-            if len(payload) > MAX_VALUE:  # some value may be over its limit
+            if len(payload) > MAX_VALUE or not template:  # some value may be over its limit; or too many names
                 self._on_end_carefully(span)
             else:
-                self._append(_SPAN, payload, known[2], code == _ERROR)
+                self._append(_SPAN, payload, template, code == _ERROR)
         except Exception:
             self._on_end_carefully(span)
 
@@ -106,7 +119,7 @@ class RetainingSpanProcessor(SpanProcessor):
             context = span.get_span_context()
             if context is None or not context.trace_flags.sampled:
                 return
-            number = self._origin(span)[2]
+            number = self._origin(span).number
             payload, changed = encode_span(span, number)
             if changed:
                 self._journal.count_truncated(changed)
@@ -116,20 +129,30 @@ class RetainingSpanProcessor(SpanProcessor):
             self._journal.count_unencodable()
             self._complain()
 
-    def _origin(self, span: ReadableSpan) -> _Known:
-        """The definition of the span's resource and scope, made when they are first met."""
+    def _origin(self, span: ReadableSpan) -> _Origin:
+        """What is known of the span's resource and scope."""
         scope, resource = span.instrumentation_scope, span.resource
         known = self._origins.get(id(scope))
-        if known is None or known[0] is not resource:
-            payload = encode_origin(resource, scope)
-            number = self._numbers.get(payload)
-            if number is None:
-                number = self._numbers[payload] = self._journal.define(payload)
+        if known is None or known.resource is not resource:
+            origin = make_origin(resource, scope)
+            known = self._known.get(self._encode(origin))
+            if known is None or known.resource is not resource or known.scope is not scope:
+                number = known.number if known is not None else self._journal.define(self._encode(origin))
+                known = _Origin(resource, scope, origin, number, known.templates if known is not None else {})
+                self._known[self._encode(origin)] = known
             if len(self._origins) >= _MAX_ORIGINS:
                 self._origins.clear()
-            # the objects are kept alive with their ids, which could otherwise be given to others
-            known = self._origins[id(scope)] = (resource, scope, number)
+            self._origins[id(scope)] = known
         return known
+
+    def _template(self, known: _Origin, name: str, kind: int, keys: tuple[str, ...]) -> int:
+        """The number of a template that is met for the first time; 0 where there are too many already."""
+        definition = self._encode(Template(known.origin, name, kind + 1, list(keys)))
+        if len(known.templates) >= _MAX_TEMPLATES or len(definition) > MAX_VALUE:
+            return 0
+        number = self._journal.define(definition)
+        known.templates[name, kind, *keys] = number
+        return number
 
     def _complain(self) -> None:
         now = time.monotonic()

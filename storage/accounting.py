@@ -110,6 +110,6 @@ def _after(directory: Path, segment: int, sequence: int) -> tuple[int, int]:
                 continue
             data = (directory / f"{number:08d}.seg").read_bytes()[FIRST_FRAME:]
             for type_, at, _payload in scan_all(data):
-                if at > sequence and type_ not in {FrameType.ORIGIN, FrameType.SEAL}:
+                if at > sequence and type_ not in {FrameType.DEFINITION, FrameType.SEAL}:
                     count, last = count + 1, at
     return count, last

@@ -114,14 +114,14 @@ def build(parts: list[Part], history: History, aggregates: Aggregates) -> Batch:
     batch = Batch(parts, history.dictionary, Intake(), aggregates.begin())
     replayed, refilled, scratch = Intake(), Intake(), Dictionary()
     for part in parts:
-        name, origins = part.reader.name, part.reader.origins
+        name, definitions = part.reader.name, part.reader.definitions
         has_rows = history.marks.get(name, Position()).sequence
         has_fold = aggregates.marks.get(name, Position()).sequence
         _account(batch, part, has_fold, aggregates)
         for both, rows_only, fold_only in _slices(part.records, has_rows, has_fold):
-            history.dictionary.take_spans(_spans(both), origins, batch.intake)
-            history.dictionary.take_spans(_spans(rows_only), origins, refilled)
-            scratch.take_spans(_spans(fold_only), origins, replayed)
+            history.dictionary.take_spans(_spans(both), definitions, batch.intake)
+            history.dictionary.take_spans(_spans(rows_only), definitions, refilled)
+            scratch.take_spans(_spans(fold_only), definitions, replayed)
             batch.commands += _commands(both + fold_only)
         batch.before.setdefault(name, part.before)
         batch.marks[name] = part.after

@@ -24,6 +24,8 @@ class Part:
     records: list[Record]
     before: Position
     after: Position
+    size: int
+    """Bytes of the journal that were read."""
 
 
 def join_part(parts: dict[str, Part], part: Part) -> None:
@@ -76,13 +78,13 @@ class Gatherer:
         parts = []
         share = max(1, limit // max(1, len(self.readers)))
         for reader in list(self.readers.values()):
-            before = reader.position
+            before, size = reader.position, reader.bytes_read
             try:
                 records = reader.read(share)
             except OSError:
                 records = []  # read again at the next turn
             if records or reader.position != before:
-                parts.append(Part(reader, records, before, reader.position))
+                parts.append(Part(reader, records, before, reader.position, reader.bytes_read - size))
         return parts
 
     def rewind(self) -> None:
@@ -124,6 +126,12 @@ class Gatherer:
                 if reader.adopted is not None:
                     reader.adopted.release()
                 del self.readers[name]
+
+    def release_inherited(self) -> None:
+        """In a forked child: close the copies of adopted locks, so that only the parent keeps them."""
+        for reader in self.readers.values():
+            if reader.adopted is not None:
+                reader.adopted.release()
 
     def close(self) -> None:
         """Close all descriptors and give adopted locks back."""

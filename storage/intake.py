@@ -15,11 +15,26 @@ from typing import Any
 
 import msgspec
 
-from .records import REMOTE_PARENT, Command, Extra, Origin, SpanKind, SpanRecord, StatusCode
+from .records import (
+    COMPACT,
+    REMOTE_PARENT,
+    Command,
+    CompactSpan,
+    Event,
+    Extra,
+    Origin,
+    SpanKind,
+    SpanRecord,
+    StatusCode,
+    Template,
+)
 
 _decode_span = msgspec.msgpack.Decoder(SpanRecord).decode
+_decode_compact = msgspec.msgpack.Decoder(CompactSpan).decode
+_decode_template = msgspec.msgpack.Decoder(Template).decode
 _decode_origin = msgspec.msgpack.Decoder(Origin).decode
 _decode_command = msgspec.msgpack.Decoder(Command).decode
+_encode = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
 MINUTE = 60_000_000_000
@@ -56,6 +71,7 @@ _PLAIN = frozenset({str, int, bool})
 _SHAREABLE = frozenset({str, int})
 
 Row = tuple[Any, ...]
+AnySpan = CompactSpan | SpanRecord
 Folds = dict[tuple["Shape", int], tuple[list[int], list[int]]]
 """Durations and end times of spans, by shape and minute."""
 _START, _DURATION = 5, 6  # in a span's row
@@ -86,20 +102,40 @@ class Layout:
     __slots__ = ("is_plain", "own", "own_keys", "shapes", "shared", "shared_keys")
 
     def __init__(self, keys: tuple[str, ...], types: tuple[type, ...]) -> None:
-        by_key = dict(zip(keys, types, strict=True))
-        self.shared_keys = tuple(key for key in keys if key in SHARED_KEYS and by_key[key] in _SHAREABLE)
-        self.own_keys = tuple(key for key in keys if key not in self.shared_keys)
-        self.is_plain = all(by_key[key] in _PLAIN for key in self.own_keys)
-        self.shared = _getter(self.shared_keys)
-        self.own = _getter(self.own_keys)
+        places = {key: place for place, key in enumerate(keys)}
+        shared = [p for key, p in places.items() if key in SHARED_KEYS and types[p] in _SHAREABLE]
+        own = [place for place in places.values() if place not in shared]
+        self.shared_keys = tuple(keys[place] for place in shared)
+        self.own_keys = tuple(keys[place] for place in own)
+        self.is_plain = all(types[place] in _PLAIN for place in own)
+        self.shared = _getter(shared)
+        self.own = _getter(own)
         self.shapes: dict[tuple[tuple[Any, ...], int], Shape] = {}
 
 
-def _getter(keys: tuple[str, ...]) -> Callable[[dict[str, Any]], tuple[Any, ...]]:
-    """A function that takes the values of some keys out of a dict, as a tuple however many they are."""
-    if len(keys) > 1:
-        return itemgetter(*keys)
-    return lambda values: tuple(values[key] for key in keys)
+def _getter(places: list[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
+    """A function that takes the values at some places, as a tuple however many they are."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: tuple(values[place] for place in places)
+
+
+class Layouts:
+    """The layouts of an operation's spans with the same attribute keys, by the values' types."""
+
+    __slots__ = ("keys", "known", "operation")
+
+    def __init__(self, operation: Operation, keys: tuple[str, ...]) -> None:
+        self.operation = operation
+        self.keys = keys
+        self.known: dict[tuple[type, ...], Layout] = {}
+
+    def add(self, types: tuple[type, ...]) -> Layout:
+        """A layout that has not been met; few are kept, as an application has few."""
+        if len(self.known) >= _MAX_LAYOUTS:
+            self.known.clear()
+        layout = self.known[types] = Layout(self.keys, types)
+        return layout
 
 
 class Operation:
@@ -113,14 +149,13 @@ class Operation:
         self.name = name
         self.kind = kind
         self.shapes: dict[tuple[Any, ...], Shape] = {}
-        self.layouts: dict[tuple[tuple[str, ...], tuple[type, ...]], Layout] = {}
+        self.layouts: dict[tuple[str, ...], Layouts] = {}
 
-    def layout(self, keys: tuple[str, ...], types: tuple[type, ...]) -> Layout:
-        """A layout that has not been met; few are kept, as an application has few."""
+    def layouts_of(self, keys: tuple[str, ...]) -> Layouts:
+        """Those for some attribute keys."""
         if len(self.layouts) >= _MAX_LAYOUTS:
             self.layouts.clear()
-        layout = self.layouts[keys, types] = Layout(keys, types)
-        return layout
+        return self.layouts.setdefault(keys, Layouts(self, keys))
 
 
 class KnownOrigin:
@@ -189,6 +224,8 @@ class Dictionary:
         self, *, last_origin: int = 0, last_operation: int = 0, last_set: int = 0, last_error: int = 0
     ) -> None:
         self.origins: dict[bytes, KnownOrigin] = {}
+        self.defined: dict[bytes, KnownOrigin] = {}
+        self.templates: dict[bytes, Layouts] = {}
         self.sets: dict[tuple[tuple[str, Any], ...], int] = {}
         self.shape_count = 0
         self.last_origin = last_origin
@@ -208,35 +245,38 @@ class Dictionary:
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
-    def take_spans(self, payloads: list[bytes], origins: Mapping[int, bytes], batch: Intake) -> None:
+    def take_spans(self, payloads: list[bytes], definitions: Mapping[int, bytes], batch: Intake) -> None:
         """Turn encoded spans into rows and folds of `batch`. A payload that can't be decoded is counted."""
         rows, folds = batch.spans, batch.folds
-        known: dict[int, KnownOrigin] = {}
+        known: dict[int, Layouts] = {}
         for payload in payloads:
             try:
-                span = _decode_span(payload)
-                origin = known.get(span.origin)
-                if origin is None:
-                    origin = known[span.origin] = self._origin(origins.get(span.origin, b""), batch)
+                span: AnySpan
+                if payload[:1] == COMPACT:
+                    span = _decode_compact(payload)
+                    values, extra = span.values, None
+                    layouts = known.get(span.template)
+                    if layouts is None:
+                        layouts = known[span.template] = self._template(definitions[span.template], batch)
+                else:
+                    span = _decode_span(payload)
+                    values, extra = list(span.attributes.values()), span.extra
+                    layouts = self._layouts(span, definitions, batch)
+                types = tuple(map(type, values))
+                layout = layouts.known.get(types)
+                if layout is None:
+                    layout = layouts.add(types)
                 start, end, status = span.start, span.end, span.status
                 if not 0 <= start <= end <= _MAX_TIME:
                     start, end = _sane_times(start, end)
-                operation = origin.operations.get((span.name, span.kind))
-                if operation is None:
-                    operation = self._operation(origin, span.name, span.kind, batch)
-                attributes = span.attributes
-                look = (tuple(attributes), tuple(map(type, attributes.values())))
-                layout = operation.layouts.get(look)
-                if layout is None:
-                    layout = operation.layout(*look)
-                own = dict(zip(layout.own_keys, layout.own(attributes), strict=False))
+                own = dict(zip(layout.own_keys, layout.own(values), strict=True))
                 if not layout.is_plain:
                     own = jsonable(own)
-                shared = layout.shared(attributes)
+                shared = layout.shared(values)
                 shape = layout.shapes.get((shared, status))
                 if shape is None:
-                    shape = self._shape(operation, layout, shared, own, status=status, batch=batch)
-                span_id, parent_id, extra = span.span_id, span.parent_id, span.extra
+                    shape = self._shape(layouts.operation, layout, shared, own, status=status, batch=batch)
+                span_id, parent_id = span.span_id, span.parent_id
                 details = None
                 if extra is not None or span.message is not None or span.flags & REMOTE_PARENT:
                     details = _details(span, extra)
@@ -253,8 +293,8 @@ class Dictionary:
                     details,
                 )
                 if extra is not None and extra.events:
-                    self._take_errors(span, shape, own, batch)
-                if span.kind == SpanKind.SERVER and span.trace_id in self.recent:
+                    self._take_errors(span, extra.events, shape, own, batch)
+                if shape.kind == SpanKind.SERVER and span.trace_id in self.recent:
                     self._settle_errors(span, shape, own, batch)
             except Exception:  # one record that nothing can be made of must not hold up the rest
                 batch.undecodable += 1
@@ -269,11 +309,39 @@ class Dictionary:
 
     # --- dictionaries --------------------------------------------------------------------------------------------
 
-    def _origin(self, payload: bytes, batch: Intake) -> KnownOrigin:
+    def _template(self, definition: bytes, batch: Intake) -> Layouts:
+        """What is known of spans with a template."""
+        layouts = self.templates.get(definition)
+        if layouts is None:
+            template = _decode_template(definition)
+            origin = self._origin(template.origin, batch)
+            operation = origin.operations.get((template.name, template.kind))
+            if operation is None:
+                operation = self._operation(origin, template.name, template.kind, batch)
+            layouts = self.templates[definition] = operation.layouts_of(tuple(template.keys))
+        return layouts
+
+    def _layouts(self, span: SpanRecord, definitions: Mapping[int, bytes], batch: Intake) -> Layouts:
+        """What is known of spans like one that has no template."""
+        try:
+            definition = definitions[span.origin]
+        except KeyError:
+            definition = b""
+        origin = self.defined.get(definition)
+        if origin is None:
+            # a definition that was damaged leaves its spans with a service that says so
+            decoded = _decode_origin(definition) if definition else Origin({})
+            origin = self.defined[definition] = self._origin(decoded, batch)
+        operation = origin.operations.get((span.name, span.kind))
+        if operation is None:
+            operation = self._operation(origin, span.name, span.kind, batch)
+        keys = tuple(span.attributes)
+        return operation.layouts.get(keys) or operation.layouts_of(keys)
+
+    def _origin(self, origin: Origin, batch: Intake) -> KnownOrigin:
+        payload = _encode(origin)
         known = self.origins.get(payload)
         if known is None:
-            # a definition that was damaged leaves its spans with a service that says so
-            origin = _decode_origin(payload) if payload else Origin({})
             self.last_origin += 1
             known = self.origins[payload] = KnownOrigin(self.last_origin, origin.service)
             scope = {
@@ -339,13 +407,15 @@ class Dictionary:
             for operation in origin.operations.values():
                 operation.shapes.clear()
                 operation.layouts.clear()
+        self.templates.clear()
         self.shape_count = 0
 
     # --- errors --------------------------------------------------------------------------------------------------
 
-    def _take_errors(self, span: SpanRecord, shape: Shape, own: dict[str, Any], batch: Intake) -> None:
-        assert span.extra is not None
-        for event in span.extra.events:
+    def _take_errors(
+        self, span: AnySpan, events: list[Event], shape: Shape, own: dict[str, Any], batch: Intake
+    ) -> None:
+        for event in events:
             if event.name != "exception":
                 continue
             type_ = str(event.attributes.get("exception.type", "") or "unknown")
@@ -363,8 +433,8 @@ class Dictionary:
                 operational=event.attributes.get("tracekeep.operational") is True,
                 trace_id=span.trace_id,
                 span_id=span.span_id,
-                operation=span.name,
-                attributes=_context(shape, own) if span.kind == SpanKind.SERVER else {},
+                operation=shape.name,
+                attributes=_context(shape, own) if shape.kind == SpanKind.SERVER else {},
             )
             batch.errors.append(row)
             counted = (row.service, type_)
@@ -384,20 +454,20 @@ class Dictionary:
                 row.is_new = True
         self.recent = recent
 
-    def _is_known(self, span: SpanRecord, time: int, type_: str, message: str) -> bool:
+    def _is_known(self, span: AnySpan, time: int, type_: str, message: str) -> bool:
         """Whether the exception was met already in a span that it left before this one."""
         return any(
             row.type == type_ and row.message == message and abs(row.time - time) <= _SAME_ERROR
             for row in self.recent.get(span.trace_id, ())
         )
 
-    def _settle_errors(self, span: SpanRecord, shape: Shape, own: dict[str, Any], batch: Intake) -> None:
+    def _settle_errors(self, span: AnySpan, shape: Shape, own: dict[str, Any], batch: Intake) -> None:
         """The request has ended: its errors learn what they happened in, and how it was answered."""
         code = shape.attributes.get("http.response.status_code")
         answered = isinstance(code, int) and code < 500  # noqa: PLR2004  # HTTP: the server's own errors
         context = _context(shape, own)
         for row in self.recent.pop(span.trace_id):
-            row.operation, row.attributes = span.name, context
+            row.operation, row.attributes = shape.name, context
             row.operational = row.operational or (answered and span.status != StatusCode.ERROR)
             if not row.is_new:
                 batch.changed_errors.append(row)
@@ -410,7 +480,7 @@ def _context(shape: Shape, own: Mapping[str, Any]) -> dict[str, Any]:
     return {key: merged[key] for key in wanted if key in merged}
 
 
-def _details(span: SpanRecord, extra: Extra | None) -> str | None:
+def _details(span: AnySpan, extra: Extra | None) -> str | None:
     details: dict[str, Any] = {}
     if span.message is not None:
         details["message"] = span.message
@@ -427,7 +497,7 @@ def _details(span: SpanRecord, extra: Extra | None) -> str | None:
         dropped["truncated"] = extra.truncated
         if any(dropped.values()):
             details["dropped"] = {key: count for key, count in dropped.items() if count}
-    return _to_json(details).decode()
+    return _to_json(details).decode() if details else None
 
 
 def _sane_times(start: int, end: int) -> tuple[int, int]:

@@ -86,6 +86,7 @@ class Journal:
         self._segment: Segment | None = None
         self._map: object = None
         self._defined: set[int] = set()
+        self._redefined = False
         self._offset = 0
         self._limit = 0
         self._sequence = 0
@@ -101,7 +102,7 @@ class Journal:
     # --- the request path ----------------------------------------------------------------------------------------
 
     def define(self, payload: bytes) -> int:
-        """Register an origin's definition; the number it returns is what records refer to."""
+        """Register a definition; the number it returns is what records refer to."""
         with self._lock:
             number = len(self._origins) + 1
             self._origins[number] = number.to_bytes(4, "little") + payload
@@ -113,7 +114,7 @@ class Journal:
         Args:
             type_: the frame's type.
             payload: of 1 to `frames.MAX_PAYLOAD` bytes.
-            origin: number of the definition that it refers to, or 0.
+            origin: number of the definition (of an origin or a template) that it refers to, or 0.
             important: dropped last (errors).
         """
         lock = self._lock
@@ -154,6 +155,10 @@ class Journal:
         if self._keeper is None and not self._closed:
             self._start_keeper()
         record = _Queued(type_, sequence, payload, origin)
+        if self._segment is not None and not self._redefined and self._offset + len(payload) > self._segment.size // 2:
+            self._redefined = True  # definitions stand twice in a segment, so that damage to one loses no span
+            self._defined.clear()
+            self._set_limit()
         if self._memory or not self._put(record):
             self._remember(record, important=important)
 
@@ -171,7 +176,7 @@ class Journal:
                 return False
         try:
             if definition is not None:
-                self._write(frames.pack(FrameType.ORIGIN, record.sequence, definition))
+                self._write(frames.pack(FrameType.DEFINITION, record.sequence, definition))
                 self._defined.add(record.origin)
             self._write(frames.pack(record.type, record.sequence, record.payload))
         except OSError as error:
@@ -201,12 +206,16 @@ class Journal:
         self._map = segment.map if segment is not None else None
         self._offset = FIRST_FRAME
         self._defined.clear()
+        self._redefined = False
         self._set_limit()
 
     def _set_limit(self) -> None:
-        """Where the fast way ends: nowhere while records wait in memory, so that none overtakes them."""
-        mapped = self._segment is not None and self._segment.map is not None and not self._memory
-        self._limit = self._segment.size - _SEAL_ROOM if mapped and self._segment is not None else 0
+        """Where the fast way ends: at once while records wait in memory, so that none overtakes them."""
+        segment = self._segment
+        if segment is None or segment.map is None or self._memory:
+            self._limit = 0
+        else:
+            self._limit = segment.size - _SEAL_ROOM if self._redefined else segment.size // 2
 
     def _abandon(self, error: OSError) -> None:
         """Stop using a segment whose write failed: its CRCs tell what of it is whole."""

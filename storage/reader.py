@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
@@ -24,6 +25,7 @@ from .segments import FIRST_FRAME
 _type = itemgetter(0)
 _RECORDS = frozenset({FrameType.SPAN, FrameType.COMMAND})
 CHUNK = 1 << 18
+_READ_BYTES = 8 << 20
 _SETTLE = 0.2  # s that a broken frame at the end of a live journal may still become whole
 
 
@@ -34,6 +36,30 @@ class Position:
     segment: int = 0
     offset: int = FIRST_FRAME
     sequence: int = 0
+
+
+class Definitions(dict[int, bytes]):
+    """A journal's definitions by number, which stays the same for its life.
+
+    One that is missing, because its frame was damaged, is looked for in all segments: each has it twice.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__()
+        self._directory = directory
+
+    def add(self, payload: bytes) -> None:
+        """Take in a definition frame's payload."""
+        self[int.from_bytes(payload[:4], "little")] = payload[4:]
+
+    def __missing__(self, number: int) -> bytes:
+        for segment in segments.numbers(self._directory):
+            with suppress(OSError):
+                data = (self._directory / f"{segment:08d}.seg").read_bytes()[FIRST_FRAME:]
+                for type_, _sequence, payload in frames.scan_all(data):
+                    if type_ == FrameType.DEFINITION:
+                        self.add(payload)
+        return self.setdefault(number, b"")
 
 
 class JournalReader:
@@ -48,11 +74,11 @@ class JournalReader:
         self.directory = directory
         self.name = directory.name
         self.position = position
-        self.origins: dict[int, bytes] = {}
-        """Definitions met in the current segment."""
+        self.definitions = Definitions(directory)
         self.adopted: FileLock | None = None
         """Held once the process is known to be dead."""
         self.damaged_bytes = 0
+        self.bytes_read = 0
         self._descriptor = -1
         self._left = False
         self._suspect: tuple[int, float] | None = None
@@ -79,13 +105,14 @@ class JournalReader:
     # --- frames --------------------------------------------------------------------------------------------------
 
     def read(self, limit: int) -> list[tuple[int, int, bytes]]:
-        """Up to `limit` records after the position, which moves past them: (type, sequence, payload) each.
+        """Up to `limit` records, about 8 MiB, from the position on, which moves: (type, sequence, payload) each.
 
         Raises:
             OSError: a segment can't be read; nothing is lost by calling again.
         """
         records: list[tuple[int, int, bytes]] = []
-        while len(records) < limit and (self._descriptor >= 0 or self._open_next()):
+        enough = self.bytes_read + _READ_BYTES
+        while len(records) < limit and self.bytes_read < enough and (self._descriptor >= 0 or self._open_next()):
             data = self._peek()
             found, consumed = frames.scan(data, limit - len(records)) if data else ([], 0)
             if consumed:
@@ -119,19 +146,17 @@ class JournalReader:
             out += found
             sequence, found = found[-1][1], []
         for record in found:
-            if record[0] == FrameType.ORIGIN:
-                self._define(record[2])
+            if record[0] == FrameType.DEFINITION:
+                self.definitions.add(record[2])
             elif record[0] == FrameType.SEAL:
                 sealed = True
             else:
                 sequence = record[1]
                 out.append(record)
         self.position = Position(self.position.segment, self.position.offset + consumed, sequence)
+        self.bytes_read += consumed
         if sealed:
             self._leave()
-
-    def _define(self, payload: bytes) -> None:
-        self.origins[int.from_bytes(payload[:4], "little")] = payload[4:]
 
     # --- from segment to segment ---------------------------------------------------------------------------------
 
@@ -147,7 +172,7 @@ class JournalReader:
         self._suspect = None
         self._left = False
         if number == self.position.segment:
-            self._collect_origins()
+            self._collect_definitions()
         else:
             self.position = Position(number, FIRST_FRAME, self.position.sequence)
         return True
@@ -164,12 +189,12 @@ class JournalReader:
         self._left = True
         self.release()
 
-    def _collect_origins(self) -> None:
+    def _collect_definitions(self) -> None:
         """Definitions that stand before the position, met by whoever read this segment before us."""
         data = os.pread(self._descriptor, self.position.offset - FIRST_FRAME, FIRST_FRAME)
         for type_, _sequence, payload in frames.scan_all(data):
-            if type_ == FrameType.ORIGIN:
-                self._define(payload)
+            if type_ == FrameType.DEFINITION:
+                self.definitions.add(payload)
 
     # --- where the frames stop -----------------------------------------------------------------------------------
 

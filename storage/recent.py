@@ -75,7 +75,7 @@ def _tail(directory: Path, applied: int) -> tuple[list[bytes], dict[int, bytes]]
     for number in segments.numbers(directory)[-3:]:
         data = (directory / f"{number:08d}.seg").read_bytes()[FIRST_FRAME:]
         for type_, sequence, payload in scan_all(data):
-            if type_ == FrameType.ORIGIN:
+            if type_ == FrameType.DEFINITION:
                 origins[int.from_bytes(payload[:4], "little")] = payload[4:]
             elif type_ == FrameType.SPAN and sequence > applied:
                 payloads.append(payload)

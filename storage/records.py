@@ -14,8 +14,8 @@ Attributes = dict[str, Any]
 class FrameType(IntEnum):
     """What a journal frame carries."""
 
-    ORIGIN = 1
-    """Who records: resource and scope. Written once a segment, before the first frame that refers to it."""
+    DEFINITION = 1
+    """An `Origin` or a `Template` by its number: before the first frame that refers to it, twice a segment."""
     SPAN = 2
     COMMAND = 3
     """A state change that was asked for."""
@@ -110,6 +110,35 @@ class SpanRecord(msgspec.Struct, array_like=True, gc=False):
     message: str | None
     attributes: Attributes
     extra: Extra | None
+
+
+class Template(msgspec.Struct, array_like=True, frozen=True):
+    """What spans have in common that differ only in ids, times and values: the definition of a `CompactSpan`."""
+
+    origin: Origin
+    name: str
+    kind: int
+    keys: list[str]
+    """Of the attributes, in the order of the values."""
+
+
+class CompactSpan(msgspec.Struct, array_like=True, gc=False):
+    """A finished span without events and links, by its template. Told from a `SpanRecord` by its length."""
+
+    trace_id: bytes
+    span_id: int
+    parent_id: int
+    flags: int
+    template: int
+    start: int
+    end: int
+    status: int
+    message: str | None
+    values: list[Any]
+
+
+COMPACT = b"\x9a"
+"""What a payload with a `CompactSpan` begins with: a msgpack array of ten."""
 
 
 class Command(msgspec.Struct, array_like=True, frozen=True):

@@ -34,6 +34,7 @@ from .state import WriterState
 _logger = logging.getLogger("tracekeep")
 
 BATCH_RECORDS = 5000
+BATCH_BYTES = 16 << 20
 BATCH_SECONDS = 0.05
 _POLL = 0.02  # s between two looks at journals that had nothing
 _ELECTION = 0.25  # s between two tries for the role
@@ -112,6 +113,8 @@ class Writer:
     def abandon_after_fork(self) -> None:
         """In a forked child: close the inherited locks. Connections are left alone: closing would hurt the parent's."""
         self._role.release_inherited()
+        if self._gatherer is not None:
+            self._gatherer.release_inherited()
 
     # --- the role --------------------------------------------------------------------------------------------------
 
@@ -241,11 +244,12 @@ class Writer:
     def _collect(self) -> tuple[list[Part], float | None]:
         """What the journals hold, up to a batch or until nothing has come for long enough; and when they ran dry."""
         parts: dict[str, Part] = {}
-        first, count = time.monotonic(), 0
-        while count < BATCH_RECORDS:
+        first, count, size = time.monotonic(), 0, 0
+        while count < BATCH_RECORDS and size < BATCH_BYTES:
             got = self._gather.read(BATCH_RECORDS - count)
             for part in got:
                 count += len(part.records)
+                size += part.size
                 join_part(parts, part)
             if got:
                 continue

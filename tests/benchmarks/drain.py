@@ -10,14 +10,13 @@ and readers.
 
 import sqlite3
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 from tracekeep.instrumentation import RetainingSpanProcessor
-from tracekeep.storage import StoreSettings, open_store, partitions
-from tracekeep.storage.intake import Dictionary, Intake
-from tracekeep.storage.reader import JournalReader, Position
-from tracekeep.storage.records import FrameType
+from tracekeep.storage import open_store
+from tracekeep.storage.partitions import partition_files
 
 from .results import Result, at_least
 from .rounds import alternate
@@ -29,16 +28,15 @@ ROUNDS = 3
 _BATCH = 4_000
 _CHECKPOINT = 25
 _BARE = "sqlite3.executemany of the same rows"
-_INSERTS = {
-    "origins": "INSERT INTO origins VALUES (?,?,?,?)",
-    "operations": "INSERT INTO operations VALUES (?,?,?,?)",
-    "sets": "INSERT INTO attribute_sets VALUES (?,?)",
-    "spans": "INSERT INTO spans(trace_id, span_id, parent_id, operation, attribute_set, start, duration, status, "
-    "attributes, details) VALUES (?,?,?,?,?,?,?,?,?,?)",
-    "errors": "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-}
+_PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=0", "cache_size=-16000")  # the writer's
 
-_Rows = dict[str, list[tuple]]
+
+@dataclass(frozen=True, slots=True)
+class _History:
+    """What a drained partition holds."""
+
+    schema: list[str]
+    rows: dict[str, list[tuple]]
 
 
 def run(spans: int, rounds: int) -> Result:
@@ -47,10 +45,10 @@ def run(spans: int, rounds: int) -> Result:
         store = open_store(source, writer="none", journal_max_bytes=max(1 << 28, spans * 1024))
         record_history(tracer_of(provider(RetainingSpanProcessor(store))), traffic(spans))
         store.journal.close()
-        batches = _read_rows(source / "journal" / store.journal.name)
+        history = _drain(source, store.journal.name, store.journal.sequence)[1]
         sides = {
-            "ours": lambda: spans / _drain(source, store.journal.name, store.journal.sequence),
-            _BARE: lambda: spans / _insert(batches),
+            "ours": lambda: spans / _drain(source, store.journal.name, store.journal.sequence)[0],
+            _BARE: lambda: spans / _insert(history),
         }
         figures = alternate(sides, rounds)
     ours, bare = median(figures["ours"]), median(figures[_BARE])
@@ -65,47 +63,48 @@ def run(spans: int, rounds: int) -> Result:
     )
 
 
-def _drain(source: Path, journal: str, records: int) -> float:
+def _drain(source: Path, journal: str, records: int) -> tuple[float, _History]:
+    """Seconds, and what has been stored."""
     with scratch() as data_dir, copied_journal(source, data_dir, journal):
         seconds = time_drain(data_dir, journal, records)
-        _expect_spans(data_dir, records)
-    return seconds
+        (path,) = partition_files(data_dir / "history")
+        history = _read(path)
+    if (stored := len(history.rows["spans"])) != records:
+        raise RuntimeError(f"{stored} of {records} spans were stored")
+    return seconds, history
 
 
-def _expect_spans(data_dir: Path, wanted: int) -> None:
-    stored = 0
-    for path in partitions.partition_files(data_dir / "history"):
-        connection = sqlite3.connect(path)
-        stored += connection.execute("SELECT count(*) FROM spans").fetchone()[0]
-        connection.close()
-    if stored != wanted:
-        raise RuntimeError(f"{stored} of {wanted} spans were stored")
+def _read(path: Path) -> _History:
+    connection = sqlite3.connect(path)
+    named = connection.execute("SELECT name, type, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    tables = [name for name, kind, _ in named if kind == "table"]
+    rows = {name: connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables}
+    connection.close()
+    return _History([sql for _, _, sql in named], rows)
 
 
-def _read_rows(directory: Path) -> list[_Rows]:
-    """What the history takes, in batches, made by the writer's own conversion."""
-    reader, dictionary, batches = JournalReader(directory, Position()), Dictionary(), []
-    while records := reader.read(_BATCH):
-        intake = Intake()
-        payloads = [payload for type_, _, payload in records if type_ == FrameType.SPAN]
-        dictionary.take_spans(payloads, reader.origins, intake)
-        rows = {name: getattr(intake, name) for name in _INSERTS}
-        batches.append({**rows, "errors": [partitions._error_row(row) for row in intake.errors]})
-    reader.release()
-    return batches
-
-
-def _insert(batches: list[_Rows]) -> float:
+def _insert(history: _History) -> float:
+    """Seconds to insert everything: the small tables at first, then the spans."""
     with scratch() as directory:
-        connection = partitions.History(directory, StoreSettings())._connection
+        connection = sqlite3.connect(directory / "bare.db", isolation_level=None)
+        for statement in [*(f"PRAGMA {pragma}" for pragma in _PRAGMAS), *history.schema]:
+            connection.execute(statement)
+        spans = history.rows["spans"]
+        batches = [{name: rows for name, rows in history.rows.items() if name != "spans"}]
+        batches += [{"spans": spans[start : start + _BATCH]} for start in range(0, len(spans), _BATCH)]
         started = time.perf_counter()
         for number, batch in enumerate(batches, 1):
-            connection.execute("BEGIN IMMEDIATE")
-            for name, statement in _INSERTS.items():
-                connection.executemany(statement, batch[name])
-            connection.execute("COMMIT")
+            _insert_batch(connection, batch)
             if number % _CHECKPOINT == 0:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         seconds = time.perf_counter() - started
         connection.close()
     return seconds
+
+
+def _insert_batch(connection: sqlite3.Connection, batch: dict[str, list[tuple]]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for table, rows in batch.items():
+        if rows:
+            connection.executemany(f"INSERT INTO {table} VALUES ({','.join('?' * len(rows[0]))})", rows)
+    connection.execute("COMMIT")

@@ -15,7 +15,7 @@ from typing import Self
 import msgspec
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
-from tracekeep.instrumentation.convert import encode_origin
+from tracekeep.instrumentation.convert import make_origin
 from tracekeep.storage import Store
 from tracekeep.storage.locks import FileLock
 from tracekeep.storage.records import FrameType, SpanRecord
@@ -39,7 +39,9 @@ class Refill:
     def __init__(self, store: Store, requests: list[Request]) -> None:
         self._journal = store.journal
         made = provider()
-        self._origin = self._journal.define(encode_origin(made.resource, InstrumentationScope("tracekeep.benchmarks")))
+        self._origin = self._journal.define(
+            msgspec.msgpack.encode(make_origin(made.resource, InstrumentationScope("tracekeep.benchmarks")))
+        )
         self._requests = requests
 
     def __call__(self, count: int) -> None:

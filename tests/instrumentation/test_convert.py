@@ -14,8 +14,8 @@ from tracekeep.instrumentation.convert import (
     MAX_RECORD,
     MAX_VALUE,
     Cleaner,
-    encode_origin,
     encode_span,
+    make_origin,
 )
 from tracekeep.storage.records import Origin, SpanRecord
 
@@ -192,18 +192,18 @@ def test_an_origin_has_its_resource_and_scope():
     """All of them; without a scope empty ones."""
     resource = Resource({"service.name": "shop", "odd": "x" * 100_000}, "https://example.org/resource")
     scope = InstrumentationScope("name", "1.0", "https://example.org/scope", {"a": 1})
-    origin = msgspec.msgpack.decode(encode_origin(resource, scope), type=Origin)
+    origin = make_origin(resource, scope)
     assert (origin.service, origin.resource_schema_url) == ("shop", "https://example.org/resource")
     assert (origin.scope_name, origin.scope_version) == ("name", "1.0")
     assert (origin.scope_schema_url, origin.scope_attributes) == ("https://example.org/scope", {"a": 1})
     assert len(origin.resource["odd"]) == MAX_VALUE
-    bare = msgspec.msgpack.decode(encode_origin(Resource({}), None), type=Origin)
+    bare = make_origin(Resource({}), None)
     assert (bare.service, bare.scope_name, bare.scope_attributes) == ("unknown_service", "", {})
 
 
 def test_a_huge_resource_keeps_the_service():
     """The name of the service is there, however much else is."""
     resource = Resource({f"key{number:04}": "x" * 30_000 for number in range(100)} | {"service.name": "shop"})
-    payload = encode_origin(resource, None)
+    payload = msgspec.msgpack.encode(make_origin(resource, None))
     assert len(payload) < MAX_RECORD
     assert msgspec.msgpack.decode(payload, type=Origin).service == "shop"

@@ -100,7 +100,7 @@ def test_each_segment_defines_what_it_refers_to(new_journal, monkeypatch, mapped
         if not reader.read(10):
             assert number == found[-1], "allocated ahead"
             continue
-        assert reader.origins == {1: b"first", 2: b"second"}
+        assert reader.definitions == {1: b"first", 2: b"second"}
         reader.release()
 
 
@@ -124,7 +124,7 @@ def test_a_reader_that_starts_again_knows_earlier_definitions(new_journal):
     first.release()
     second = JournalReader(directory_of(journal), first.position)
     assert contents(second.read(100)) == numbered(10)[5:]
-    assert second.origins == {1: b"origin"}
+    assert dict(second.definitions) == {1: b"origin"}
     second.release()
 
 
