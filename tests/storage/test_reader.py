@@ -326,3 +326,31 @@ def test_a_directory_without_segments_is_removed(tmp_path, opened):
     os.utime(tmp_path / "journal" / ".new-0-1-2-4", (an_hour_ago, an_hour_ago))
     store = opened()
     eventually(lambda: [path.name for path in (tmp_path / "journal").iterdir()] == [store.journal.name], 5)
+
+
+def test_a_damaged_definition_loses_no_record(opened):
+    """Definitions stand twice in a segment: records whose first definition was hit are read by the second."""
+    from opentelemetry.sdk.trace import TracerProvider
+
+    from tracekeep.instrumentation import RetainingSpanProcessor
+    from tracekeep.storage.intake import Dictionary, Intake
+
+    store = opened(writer="none", segment_bytes=1 << 19)
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(RetainingSpanProcessor(store))
+    tracer = provider.get_tracer("damage")
+    for number in range(500):
+        tracer.start_span("work", attributes={"number": number}).end()
+    (segment,) = (store.data_dir / "journal").glob("*/00000001.seg")
+    data = bytearray(segment.read_bytes())
+    first, _ = frames.scan(bytes(data[FIRST_FRAME:]), 1)
+    assert first[0][0] == FrameType.DEFINITION
+    data[FIRST_FRAME + frames.HEADER + 5] ^= 0xFF
+    segment.write_bytes(data)
+    reader = JournalReader(segment.parent, Position())
+    payloads = []
+    eventually(lambda: payloads.extend(each[2] for each in reader.read(1000)) or len(payloads) == 500, 5)
+    intake = Intake()
+    Dictionary().take_spans(payloads, reader.definitions, intake)
+    reader.release()
+    assert (len(intake.spans), intake.undecodable) == (500, 0)
