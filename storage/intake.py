@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
-from operator import itemgetter
+from operator import add, itemgetter
 from typing import Any
 
 import msgspec
@@ -80,7 +80,7 @@ _START, _DURATION = 5, 6  # in a span's row
 class Shape:
     """What all spans of one operation with the same shared attributes and status have in common."""
 
-    __slots__ = ("attribute_set", "attributes", "kind", "name", "operation", "series", "service", "status")
+    __slots__ = ("attribute_set", "attributes", "kind", "leader", "name", "operation", "series", "service", "status")
 
     def __init__(
         self, operation: Operation, attributes: dict[str, Any], attribute_set: int | None, status: int
@@ -92,6 +92,9 @@ class Shape:
         self.attributes = attributes
         self.attribute_set = attribute_set
         self.status = status
+        labels = tuple(pair for pair in attributes.items() if pair[0] in LABEL_KEYS)
+        self.leader: Shape = operation.leaders.setdefault((labels, status), self)
+        """The first shape that counts in the same series: all of them are folded as one."""
         self.series: Any = None
         """The totals that these spans count in; looked up by the aggregates once."""
 
@@ -141,7 +144,7 @@ class Layouts:
 class Operation:
     """A resource, a scope, a span name and a kind."""
 
-    __slots__ = ("id", "kind", "layouts", "name", "service", "shapes")
+    __slots__ = ("id", "kind", "layouts", "leaders", "name", "service", "shapes")
 
     def __init__(self, id_: int, service: str, name: str, kind: int) -> None:
         self.id = id_
@@ -149,6 +152,7 @@ class Operation:
         self.name = name
         self.kind = kind
         self.shapes: dict[tuple[Any, ...], Shape] = {}
+        self.leaders: dict[tuple[Any, ...], Shape] = {}
         self.layouts: dict[tuple[str, ...], Layouts] = {}
 
     def layouts_of(self, keys: tuple[str, ...]) -> Layouts:
@@ -211,7 +215,7 @@ class Intake:
     @property
     def max_end(self) -> int:
         """The latest end of its spans; there must be one."""
-        return int(max(row[_START] + row[_DURATION] for row in self.spans))
+        return int(max(map(add, map(itemgetter(_START), self.spans), map(itemgetter(_DURATION), self.spans))))
 
 
 class Dictionary:
@@ -300,9 +304,9 @@ class Dictionary:
                 batch.undecodable += 1
                 continue
             minute = end // MINUTE
-            fold = folds.get((shape, minute))
+            fold = folds.get((shape.leader, minute))
             if fold is None:
-                fold = folds[shape, minute] = ([], [])
+                fold = folds[shape.leader, minute] = ([], [])
             fold[0].append(end - start)
             fold[1].append(end)
             rows.append(row)
@@ -406,6 +410,7 @@ class Dictionary:
         for origin in self.origins.values():
             for operation in origin.operations.values():
                 operation.shapes.clear()
+                operation.leaders.clear()
                 operation.layouts.clear()
         self.templates.clear()
         self.shape_count = 0
