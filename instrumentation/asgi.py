@@ -5,7 +5,6 @@ completes the response: a client that has its whole response knows that the span
 the process then. What the application raises after that message (a background task) can't be on the span.
 """
 
-import importlib.metadata
 import logging
 import os
 import re
@@ -16,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_plus
 
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import SpanKind, StatusCode
@@ -86,7 +85,10 @@ class TracingMiddleware:
         *,
         record_own_routes: bool = False,
     ) -> None:
+        from opentelemetry.propagate import get_global_textmap  # noqa: PLC0415  # looks for entry points when imported
+
         self.app = app
+        self._propagator_in_use = get_global_textmap
         self._tracer = trace.get_tracer("tracekeep.asgi", _version(), tracer_provider, _SCHEMA_URL)
         self._record_own_routes = record_own_routes
         methods = os.environ.get("OTEL_INSTRUMENTATION_HTTP_KNOWN_METHODS", "").strip() or _KNOWN_METHODS
@@ -135,7 +137,7 @@ class TracingMiddleware:
         if context and getattr(trace.get_current_span(context), "end_time", None) is not None:
             # Servers leak the context in which they were started: a span that has ended is nobody's parent.
             context = trace.set_span_in_context(trace.INVALID_SPAN, context)
-        propagator = propagate.get_global_textmap()
+        propagator = self._propagator_in_use()
         if propagator is not self._propagator:
             self._learn(propagator)
         if b"traceparent" in headers or b"baggage" in headers or self._always_extract:
@@ -430,9 +432,11 @@ def _text(error: BaseException) -> str:
 
 
 def _version() -> str | None:
+    from importlib import metadata  # noqa: PLC0415  # 20 ms, for who makes a middleware
+
     try:
-        return importlib.metadata.version("tracekeep")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that isn't installed
+        return metadata.version("tracekeep")
+    except metadata.PackageNotFoundError:  # run from a checkout that isn't installed
         return None
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import time
 import weakref
@@ -185,7 +184,7 @@ class Store:
 
     def clear_errors(self, *, timeout: float = 2.0) -> Command:
         """Ask the writer to clear all errors recorded until now; wait for it, up to a bound in seconds."""
-        record = CommandRecord(secrets.token_hex(8), "clear_errors", time.time_ns())
+        record = CommandRecord(os.urandom(8).hex(), "clear_errors", time.time_ns())
         self.journal.append(FrameType.COMMAND, msgspec.msgpack.encode(record), important=True)
         if self._writer is not None:
             self._writer.hurry()

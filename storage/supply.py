@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import secrets
 import threading
 import time
 from collections import deque
@@ -117,7 +116,7 @@ class SegmentSupply:
             OSError: it can't be made.
         """
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        name = f"{_boot_id()[:8]}-{os.getpid()}-{time.time_ns() // 1_000_000}-{secrets.token_hex(4)}"
+        name = f"{_boot_id()[:8]}-{os.getpid()}-{time.time_ns() // 1_000_000}-{os.urandom(4).hex()}"
         hidden = self._root / f".new-{name}"
         hidden.mkdir(mode=0o700)
         lock = FileLock.acquire(hidden / "lock")

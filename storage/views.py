@@ -7,14 +7,14 @@ ids lower-case hex text. An exporter turns them into its own wire form.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class SpanView:
+class SpanView(msgspec.Struct, frozen=True):
     """One retained span."""
 
     trace_id: str
@@ -39,12 +39,11 @@ class SpanView:
     """Each `{"trace_id": str, "span_id": str, "attributes": {...}}`."""
     trace_state: str | None = None
     parent_is_remote: bool = False
-    dropped: Mapping[str, int] = field(default_factory=dict)
+    dropped: Mapping[str, int] = msgspec.field(default_factory=dict)
     """Attributes, events and links dropped or truncated before recording, by what they were."""
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorView:
+class ErrorView(msgspec.Struct, frozen=True):
     """One retained error event: an exception, once, however many spans it passed through."""
 
     id: str
@@ -63,8 +62,7 @@ class ErrorView:
     """Context: of the semantic conventions' HTTP attributes those that the request carries."""
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorStats:
+class ErrorStats(msgspec.Struct, frozen=True):
     """Counts of the retained, not cleared errors."""
 
     total: int
@@ -74,8 +72,7 @@ class ErrorStats:
     critical: int
 
 
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
+class Page(msgspec.Struct, Generic[T], frozen=True):
     """Some results, and the cursor that asks for those after them (`None` at the end)."""
 
     items: Sequence[T]
@@ -84,8 +81,7 @@ class Page(Generic[T]):
     """True where the database could not be read and the journals answered instead."""
 
 
-@dataclass(frozen=True, slots=True)
-class OperationSummary:
+class OperationSummary(msgspec.Struct, frozen=True):
     """Performance of one operation (service, span name, span kind) over a window."""
 
     service: str
@@ -104,8 +100,7 @@ class OperationSummary:
     """When the latest of them ended."""
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(msgspec.Struct, frozen=True):
     """One committed series. `buckets` are cumulative counts per bound, without the `+Inf` one."""
 
     labels: tuple[tuple[str, str], ...]
@@ -116,8 +111,7 @@ class Series:
     start_ns: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Family:
+class Family(msgspec.Struct, frozen=True):
     """All series of one metric."""
 
     name: str
@@ -131,8 +125,7 @@ class Family:
     series: Sequence[Series]
 
 
-@dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(msgspec.Struct, frozen=True):
     """A committed state of all totals: the same for every process that reads it."""
 
     families: Sequence[Family]
@@ -142,8 +135,7 @@ class Totals:
     """True where the database could not be read just now and this is the last state, still the newest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accounting:
+class Accounting(msgspec.Struct, frozen=True):
     """accepted = stored + pending + the sum of dropped, checkable at any time."""
 
     accepted: int
@@ -160,8 +152,7 @@ class Accounting:
         return self.accepted == self.stored + self.pending + sum(self.dropped.values())
 
 
-@dataclass(frozen=True, slots=True)
-class Degradation:
+class Degradation(msgspec.Struct, frozen=True):
     """One thing that does not work as it should, in words that an operator can act on."""
 
     part: str
@@ -169,8 +160,7 @@ class Degradation:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(msgspec.Struct, frozen=True):
     """What the store is doing, as any process of the data directory sees it."""
 
     degraded: Sequence[Degradation]
@@ -184,8 +174,7 @@ class Status:
     partitions: int
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(msgspec.Struct, frozen=True):
     """What became of a state change that was asked for."""
 
     id: str
@@ -194,8 +183,7 @@ class Command:
     result: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class SpanFilter:
+class SpanFilter(msgspec.Struct, frozen=True):
     """What spans to find; `None` means any. Times and durations in ns."""
 
     service: str | None = None
@@ -207,11 +195,10 @@ class SpanFilter:
     since_ns: int | None = None
     until_ns: int | None = None
     trace_id: str | None = None
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorFilter:
+class ErrorFilter(msgspec.Struct, frozen=True):
     """What errors to find; `cleared_ns`: those up to then are hidden."""
 
     service: str | None = None
@@ -222,4 +209,4 @@ class ErrorFilter:
 
     def after(self, cleared_ns: int) -> ErrorFilter:
         """The same, for errors that came after a time."""
-        return replace(self, cleared_ns=cleared_ns)
+        return msgspec.structs.replace(self, cleared_ns=cleared_ns)
