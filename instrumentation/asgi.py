@@ -7,19 +7,17 @@ the process then. What the application raises after that message (a background t
 
 import logging
 import os
-import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from functools import lru_cache
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import unquote_plus
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import SpanKind, StatusCode
 
+from .request import declared_length, describe, header_dict
 from .routes import route_template
 
 Scope = MutableMapping[str, Any]
@@ -27,33 +25,12 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-_Attributes = dict[str, str | int]
 
 _logger = logging.getLogger(__name__)
 
 _SCHEMA_URL = "https://opentelemetry.io/schemas/1.44.0"  # the conventions that the attributes follow
 _KNOWN_METHODS = "CONNECT,DELETE,GET,HEAD,OPTIONS,PATCH,POST,PUT,QUERY,TRACE"
-_SENSITIVE = frozenset(
-    (
-        "AWSAccessKeyId",
-        "Signature",
-        "sig",
-        "X-Goog-Signature",
-        "X-Amz-Signature",
-        "X-Amz-Credential",
-        "X-Amz-Security-Token",
-    )
-)
 _W3C_FIELDS = frozenset(("traceparent", "tracestate", "baggage"))
-_DEFAULT_PORTS = {"http": 80, "https": 443}
-_FORWARDED_HOST = re.compile(r'(?:^|[;,])\s*host="?([^";,\s]+)', re.IGNORECASE)
-_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[^\s:/?#@\[\]]+)(?::(\d{1,5}))?")
-_CACHED_LENGTH = 300  # bytes: a DNS name has at most 253; what is longer would only fill the cache
-_PORT_LIMIT = 65535
-_PAIR = 2
-_ADDRESS = {"client": "client.address", "server": "server.address"}
-_PORT = {"client": "client.port", "server": "server.port"}
-_OTHER = "_OTHER"
 _BODILESS = frozenset((204, 304))
 _SERVER_ERROR = 500
 _REPEAT_SECONDS = 20.0
@@ -119,8 +96,8 @@ class TracingMiddleware:
     def _begin(self, scope: Scope, send: Send) -> "_Exchange | None":
         """Start the request's span. A failure of ours is reported and leaves the request alone."""
         try:
-            headers = _header_dict(scope)
-            verb, attributes = _describe(scope, headers, self._methods)
+            headers = header_dict(scope)
+            verb, attributes = describe(scope, headers, self._methods)
             parent = self._parent(scope, headers)
             span = self._tracer.start_span(verb, parent, SpanKind.SERVER, attributes)
             context = trace.set_span_in_context(span, parent)
@@ -214,7 +191,7 @@ class _Exchange:
             return
         headers = message.get("headers")
         if headers.__class__ is list or headers.__class__ is tuple:  # another may be readable only once
-            self._left = _declared_length(headers)
+            self._left = declared_length(headers)
         if self._left == 0 or status in _BODILESS or self._scope.get("method") == "HEAD":
             self.finish()  # servers send such a response with this message
 
@@ -322,102 +299,6 @@ def _extracted(propagator: TextMapPropagator, scope: Scope, context: Context) ->
     except Exception:
         _report("read the caller's trace context")
         return context
-
-
-def _header_dict(scope: Scope) -> dict[bytes, bytes]:
-    """Return the request's headers; of one that is given twice, the last."""
-    try:
-        return dict(scope["headers"])
-    except (KeyError, TypeError, ValueError):
-        return {}
-
-
-def _describe(scope: Scope, headers: dict[bytes, bytes], methods: frozenset[str]) -> tuple[str, _Attributes]:
-    """Return the span's first name, and what is known when it starts. Odd values are left out."""
-    host = headers.get(b"host", b"")
-    if b"forwarded" in headers or b"x-forwarded-host" in headers:
-        host = _forwarded_host(headers) or host
-    try:
-        fixed = _fixed if len(host) <= _CACHED_LENGTH else _fixed.__wrapped__
-        verb, known = fixed(scope.get("method"), scope.get("scheme", "http"), scope.get("http_version"), host, methods)
-    except TypeError:  # not even hashable
-        verb, known = "HTTP", {"http.request.method": _OTHER}
-    attributes = known.copy()
-    path = scope.get("path")
-    if path.__class__ is str:
-        attributes["url.path"] = path if path.isascii() else _encodable(path)
-    query = scope.get("query_string")
-    if query and query.__class__ is bytes:
-        attributes["url.query"] = _redacted(query.decode("utf-8", "replace"))
-    agent = headers.get(b"user-agent")
-    if agent.__class__ is bytes:
-        attributes["user_agent.original"] = agent.decode("latin-1")
-    _add_peer(attributes, "client", scope.get("client"))
-    if "server.address" not in known:
-        _add_peer(attributes, "server", scope.get("server"))
-    return verb, attributes
-
-
-@lru_cache(maxsize=512)
-def _fixed(
-    method: object, scheme: object, version: object, host: bytes, methods: frozenset[str]
-) -> tuple[str, _Attributes]:
-    """Return the first name and the attributes that are the same for many requests. Don't change them."""
-    known = method if isinstance(method, str) and method in methods else _OTHER
-    attributes: _Attributes = {"http.request.method": known}
-    if isinstance(method, str) and known != method:
-        attributes["http.request.method_original"] = _encodable(method)
-    if isinstance(scheme, str):
-        attributes["url.scheme"] = scheme
-    if isinstance(version, str):
-        attributes["network.protocol.version"] = version
-    if (match := _AUTHORITY.fullmatch(host.decode("latin-1"))) and int(match[2] or 0) <= _PORT_LIMIT:
-        attributes["server.address"] = match[1].strip("[]")
-        port = int(match[2]) if match[2] else _DEFAULT_PORTS.get(str(scheme))
-        if port is not None:
-            attributes["server.port"] = port
-    return "HTTP" if known is _OTHER else known, attributes
-
-
-def _add_peer(attributes: _Attributes, side: str, peer: object) -> None:
-    if (peer.__class__ is tuple or peer.__class__ is list) and len(peer) == _PAIR:
-        address, port = peer
-        if address.__class__ is str:
-            attributes[_ADDRESS[side]] = address
-            if port.__class__ is int:
-                attributes[_PORT[side]] = port
-
-
-def _forwarded_host(headers: dict[bytes, bytes]) -> bytes:
-    """Return the host that the client asked the first proxy for."""
-    match = _FORWARDED_HOST.search(headers.get(b"forwarded", b"").decode("latin-1"))
-    if match:
-        return match[1].encode("latin-1")
-    return headers.get(b"x-forwarded-host", b"").partition(b",")[0].strip()
-
-
-def _redacted(query: str) -> str:
-    """Replace the values of keys that carry credentials, as the conventions list them."""
-    if not ("ig" in query or "A" in query or "%" in query):
-        return query  # every one of those keys has one of these in it, or is escaped
-    parts = query.split("&")
-    for index, part in enumerate(parts):
-        key, equals, _value = part.partition("=")
-        if equals and unquote_plus(key) in _SENSITIVE:
-            parts[index] = f"{key}=REDACTED"
-    return "&".join(parts)
-
-
-def _declared_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    for name, value in headers:
-        if name == b"content-length" or name.lower() == b"content-length":
-            return int(value)
-    return None
-
-
-def _encodable(text: str) -> str:
-    """Replace lone surrogates, which no encoder downstream would take."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _qualified(kind: type) -> str:

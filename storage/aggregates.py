@@ -18,11 +18,12 @@ import msgspec
 
 from . import engine, families, sketch
 from .families import FamilySpec, Labels
-from .intake import Folds, Shape
+from .intake import Folds
 from .layout import APPLICATION_ID
 from .reader import Position
 from .records import StatusCode
 from .settings import StoreSettings
+from .shapes import Shape
 
 MIGRATIONS: tuple[str, ...] = ()
 """SQL scripts from schema version n+1 to n+2; the statements of one end with a semicolon and a line end."""

@@ -15,8 +15,9 @@ import msgspec
 
 from .aggregates import Aggregates, Change
 from .families import EXCEPTIONS, exception_labels
-from .intake import MINUTE, Folds, Operation, Shape
+from .intake import MINUTE, Folds
 from .layout import partition_files
+from .shapes import Operation, Shape
 
 _ROWS = 5000
 _SPANS = (

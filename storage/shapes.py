@@ -1,0 +1,136 @@
+"""What many spans share, worked out once: origins, operations, attribute layouts and shapes.
+
+The writer looks a span up in these; only what is new is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import Any
+
+SHARED_KEYS = frozenset(
+    {
+        "http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type",
+        "server.address", "server.port", "network.protocol.name", "network.protocol.version", "network.transport",
+        "network.type", "client.address", "user_agent.original",
+        "db.system.name", "db.system", "db.operation.name", "db.operation", "db.namespace", "db.name",
+        "db.collection.name", "db.query.summary", "db.statement", "db.query.text",
+        "messaging.system", "messaging.operation.type", "messaging.operation.name", "messaging.destination.name",
+        "rpc.system", "rpc.service", "rpc.method", "code.function.name", "code.function", "code.file.path",
+        "code.line.number", "thread.name", "peer.service", "service.peer.name",
+    }
+)  # fmt: skip
+"""Attributes that usually have few values: stored once for all spans that have the same."""
+
+LABEL_KEYS = frozenset({"http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type"})
+"""Those of them that totals are labelled with: shared even when the sets have reached their limit."""
+
+MAX_SHARED_TEXT = 256
+"""Characters of a text that is worth sharing."""
+_MAX_LAYOUTS = 256
+
+_PLAIN = frozenset({str, int, bool})
+"""Types whose values JSON carries as they are."""
+_SHAREABLE = frozenset({str, int})
+
+
+class Shape:
+    """What all spans of one operation with the same shared attributes and status have in common."""
+
+    __slots__ = ("attribute_set", "attributes", "kind", "leader", "name", "operation", "series", "service", "status")
+
+    def __init__(
+        self, operation: Operation, attributes: dict[str, Any], attribute_set: int | None, status: int
+    ) -> None:
+        self.operation = operation.id
+        self.service = operation.service
+        self.name = operation.name
+        self.kind = operation.kind
+        self.attributes = attributes
+        self.attribute_set = attribute_set
+        self.status = status
+        labels = tuple(pair for pair in attributes.items() if pair[0] in LABEL_KEYS)
+        self.leader: Shape = operation.leaders.setdefault((labels, status), self)
+        """The first shape that counts in the same series: all of them are folded as one."""
+        self.series: Any = None
+        """The totals that these spans count in; looked up by the aggregates once."""
+
+
+class Layout:
+    """Which attributes spans have, with which types: worked out once, so that a span is only looked up."""
+
+    __slots__ = ("is_plain", "own", "own_keys", "shapes", "shared", "shared_keys")
+
+    def __init__(self, keys: tuple[str, ...], types: tuple[type, ...]) -> None:
+        places = {key: place for place, key in enumerate(keys)}
+        shared = [p for key, p in places.items() if key in SHARED_KEYS and types[p] in _SHAREABLE]
+        own = [place for place in places.values() if place not in shared]
+        self.shared_keys = tuple(keys[place] for place in shared)
+        self.own_keys = tuple(keys[place] for place in own)
+        self.is_plain = all(types[place] in _PLAIN for place in own)
+        self.shared = _getter(shared)
+        self.own = _getter(own)
+        self.shapes: dict[tuple[tuple[Any, ...], int], Shape] = {}
+
+
+def _getter(places: list[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
+    """A function that takes the values at some places, as a tuple however many they are."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda values: tuple(values[place] for place in places)
+
+
+class Layouts:
+    """The layouts of an operation's spans with the same attribute keys, by the values' types."""
+
+    __slots__ = ("keys", "known", "operation")
+
+    def __init__(self, operation: Operation, keys: tuple[str, ...]) -> None:
+        self.operation = operation
+        self.keys = keys
+        self.known: dict[tuple[type, ...], Layout] = {}
+
+    def add(self, types: tuple[type, ...]) -> Layout:
+        """A layout that has not been met; few are kept, as an application has few."""
+        if len(self.known) >= _MAX_LAYOUTS:
+            self.known.clear()
+        layout = self.known[types] = Layout(self.keys, types)
+        return layout
+
+
+class Operation:
+    """A resource, a scope, a span name and a kind."""
+
+    __slots__ = ("id", "kind", "layouts", "leaders", "name", "service", "shapes")
+
+    def __init__(self, id_: int, service: str, name: str, kind: int) -> None:
+        self.id = id_
+        self.service = service
+        self.name = name
+        self.kind = kind
+        self.shapes: dict[tuple[Any, ...], Shape] = {}
+        self.leaders: dict[tuple[Any, ...], Shape] = {}
+        self.layouts: dict[tuple[str, ...], Layouts] = {}
+
+    def layouts_of(self, keys: tuple[str, ...]) -> Layouts:
+        """Those for some attribute keys."""
+        if len(self.layouts) >= _MAX_LAYOUTS:
+            self.layouts.clear()
+        return self.layouts.setdefault(keys, Layouts(self, keys))
+
+
+class KnownOrigin:
+    """An origin and its operations."""
+
+    __slots__ = ("id", "operations", "service")
+
+    def __init__(self, id_: int, service: str) -> None:
+        self.id = id_
+        self.service = service
+        self.operations: dict[tuple[str, int], Operation] = {}
+
+
+def is_long(value: object) -> bool:
+    """Whether a value is too long to be shared."""
+    return isinstance(value, str) and len(value) > MAX_SHARED_TEXT
