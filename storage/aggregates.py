@@ -11,6 +11,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
+from operator import add, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ import msgspec
 
 from . import engine, families, sketch
 from .families import FamilySpec, Labels
-from .intake import Folds
+from .intake import DURATION, START, Folds
 from .layout import APPLICATION_ID
 from .reader import Position
 from .records import StatusCode
@@ -28,6 +29,7 @@ from .shapes import Shape
 MIGRATIONS: tuple[str, ...] = ()
 """SQL scripts from schema version n+1 to n+2; the statements of one end with a semicolon and a line end."""
 
+_start, _duration = itemgetter(START), itemgetter(DURATION)
 _KEPT_MINUTES = 3
 _KEPT_COMMANDS = 1000
 
@@ -173,8 +175,9 @@ class Aggregates:
 
     def fold(self, change: Change, folds: Folds) -> None:
         """Add a batch's spans to the totals and rollups of a change."""
-        for (shape, minute), (durations, ends) in folds.items():
-            durations.sort()
+        for (shape, minute), rows in folds.items():
+            durations = sorted(map(_duration, rows))
+            last = max(map(add, map(_start, rows), map(_duration, rows)))
             if shape.series is None:
                 shape.series = self._series_of(shape)
             calls, latency, http = shape.series
@@ -183,7 +186,7 @@ class Aggregates:
             self._observe(change, latency, durations)
             if http is not None:
                 self._observe(change, http, durations)
-            self._roll_up(change, shape, minute, durations, max(ends))
+            self._roll_up(change, shape, minute, durations, last)
 
     def _series_of(self, shape: Shape) -> tuple[SeriesState, SeriesState, SeriesState | None]:
         labels = families.span_labels(shape.service, shape.name, shape.kind, shape.status)

@@ -51,9 +51,10 @@ _SAME_ERROR = 1_000_000_000  # ns within which the same exception of a trace is 
 
 Row = tuple[Any, ...]
 AnySpan = CompactSpan | SpanRecord
-Folds = dict[tuple[Shape, int], tuple[list[int], list[int]]]
-"""Durations and end times of spans, by shape and minute."""
-_START, _DURATION = 5, 6  # in a span's row
+Folds = dict[tuple[Shape, int], list[Row]]
+"""Rows of spans, by shape and the minute in which they ended."""
+TRACE, SPAN, START, DURATION = 0, 1, 5, 6
+"""Places in a span's row."""
 
 
 @dataclass(slots=True)
@@ -93,12 +94,12 @@ class Intake:
     @property
     def min_start(self) -> int:
         """The earliest start of its spans; there must be one."""
-        return int(min(map(itemgetter(_START), self.spans)))
+        return int(min(map(itemgetter(START), self.spans)))
 
     @property
     def max_end(self) -> int:
         """The latest end of its spans; there must be one."""
-        return int(max(map(add, map(itemgetter(_START), self.spans), map(itemgetter(_DURATION), self.spans))))
+        return int(max(map(add, map(itemgetter(START), self.spans), map(itemgetter(DURATION), self.spans))))
 
 
 class Dictionary:
@@ -186,12 +187,12 @@ class Dictionary:
             except Exception:  # one record that nothing can be made of must not hold up the rest
                 batch.undecodable += 1
                 continue
-            minute = end // MINUTE
-            fold = folds.get((shape.leader, minute))
+            key = (shape.leader, end // MINUTE)
+            fold = folds.get(key)
             if fold is None:
-                fold = folds[shape.leader, minute] = ([], [])
-            fold[0].append(end - start)
-            fold[1].append(end)
+                folds[key] = [row]
+            else:
+                fold.append(row)
             rows.append(row)
 
     # --- dictionaries --------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ from .shapes import Operation, Shape
 
 _ROWS = 5000
 _SPANS = (
-    "SELECT s.id, s.operation, s.attribute_set, s.status, s.start + s.duration, s.duration FROM spans s "
+    "SELECT s.trace_id, s.span_id, s.parent_id, s.operation, s.attribute_set, s.start, s.duration, s.status, s.id "
+    "FROM spans s "
     "WHERE s.id > ? AND s.id <= ? ORDER BY s.id LIMIT ?"
 )
 _OPERATIONS = "SELECT o.id, g.service, o.name, o.kind FROM operations o JOIN origins g ON g.id = o.origin"
@@ -68,18 +69,17 @@ def _refold_partition(connection: sqlite3.Connection, last: int, aggregates: Agg
     at = 0
     while rows := connection.execute(_SPANS, (at, last, _ROWS)).fetchall():
         folds: Folds = {}
-        for _id, operation, shared, status, end, duration in rows:
+        for row in rows:  # as long as it matters here, in the order of the intake's own rows
+            operation, shared, start, duration, status = row[3:8]
             key = (operation, shared, status)
             shape = shapes.get(key)
             if shape is None:
                 shape = shapes[key] = Shape(operations[operation], sets.get(shared, {}), shared, status)
-            durations, ends = folds.setdefault((shape, end // MINUTE), ([], []))
-            durations.append(duration)
-            ends.append(end)
+            folds.setdefault((shape, (start + duration) // MINUTE), []).append(row)
         aggregates.fold(change, folds)
         change.accounting = {"accepted": len(rows), "stored": len(rows)}
         yield change
-        at, change = rows[-1][0], aggregates.begin()
+        at, change = rows[-1][-1], aggregates.begin()
     if change.series:
         yield change
 

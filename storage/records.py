@@ -19,6 +19,8 @@ class FrameType(IntEnum):
     SPAN = 2
     COMMAND = 3
     """A state change that was asked for."""
+    METRICS = 4
+    """A `MetricsRecord`: what an application's own metrics have changed by."""
     SEAL = 255
     """Nothing follows in this segment."""
 
@@ -148,3 +150,45 @@ class Command(msgspec.Struct, array_like=True, frozen=True):
     name: str
     time: int
     arguments: Attributes = {}
+
+
+class MetricPoint(msgspec.Struct, array_like=True, gc=False):
+    """One series in a `MetricsRecord`: what was added since the record before, or a gauge's value as it is now."""
+
+    labels: list[tuple[str, str]]
+    """In exposition order, names as exposed."""
+    value: float = 0
+    """Added to a counter, or to a histogram's or summary's count; a gauge's value."""
+    sum: float = 0.0
+    buckets: list[float] | None = None
+    """Added to each bucket of a histogram, not cumulative, `+Inf` last."""
+    created: int = 0
+    """When the series began in its process (ns); 0 where nobody knows."""
+    exemplars: list[tuple[int, bytes, int, float, int]] | None = None
+    """(bucket, trace id, span id, value, time in ns); bucket 0 for a counter."""
+
+
+class MetricFamily(msgspec.Struct, array_like=True):
+    """One metric in a `MetricsRecord`."""
+
+    name: str
+    """As exposed, without `_total`, `_bucket` or `_info`."""
+    type: str
+    """`counter`, `gauge`, `histogram`, `gaugehistogram`, `summary`, `info`, `stateset` or `unknown`."""
+    help: str
+    unit: str
+    policy: str
+    """How workers become one: `sum`, `max`, `min`, `mostrecent`, or `worker` for a series each, which goes with it."""
+    bounds: list[float]
+    """Of a histogram, without `+Inf`."""
+    points: list[MetricPoint]
+    """Those that have changed."""
+
+
+class MetricsRecord(msgspec.Struct, array_like=True):
+    """What an application's metrics have changed by since its record before; counters as deltas, gauges as they are."""
+
+    time: int
+    families: list[MetricFamily]
+    gone: list[tuple[str, list[tuple[str, str]]]] = []
+    """Gauges, by metric and labels, that the process no longer has."""

@@ -50,12 +50,15 @@ class Store:
         data_dir: absolute path of the data directory.
         settings: as resolved.
         journal: where this process's records go.
+        before_scrape: called, in order, when this process is about to answer a scrape, so that what it knows
+            and has not journaled yet is on the page. They must not raise, and be quick.
     """
 
     def __init__(self, data_dir: Path, settings: StoreSettings) -> None:
         self.data_dir = data_dir
         self.settings = settings
         self.journal = Journal(data_dir / "journal", settings, on_start=self._start_writer)
+        self.before_scrape: list[Callable[[], object]] = []
         self._closed = False
         self._opened_ns = time.time_ns()
         self._build()

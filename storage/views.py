@@ -100,24 +100,38 @@ class OperationSummary(msgspec.Struct, frozen=True):
     """When the latest of them ended."""
 
 
+class Exemplar(msgspec.Struct, frozen=True):
+    """A stored span that stands for others in its bucket."""
+
+    trace_id: str
+    span_id: str
+    value: float
+    time_ns: int
+
+
 class Series(msgspec.Struct, frozen=True):
     """One committed series. `buckets` are cumulative counts per bound, without the `+Inf` one."""
 
     labels: tuple[tuple[str, str], ...]
     value: float
-    """The counter's value; for a histogram its count."""
+    """The counter's or gauge's value; for a histogram or summary its count."""
     sum: float = 0.0
-    buckets: tuple[int, ...] = ()
+    buckets: tuple[float, ...] = ()
     start_ns: int = 0
+    """When it was first counted, ever; 0 where that means nothing (gauges)."""
+    exemplars: Mapping[int, Exemplar] = msgspec.field(default_factory=dict)
+    """By the number of the bucket, the one past the last bound being `+Inf`; a counter's is number 0."""
+    version: int = 0
+    """Number of the commit that changed it last: while it stays, so does all of the above."""
 
 
 class Family(msgspec.Struct, frozen=True):
     """All series of one metric."""
 
     name: str
-    """As exposed, without `_total` or `_bucket`."""
+    """As exposed, without `_total`, `_bucket` or `_info`."""
     type: str
-    """`counter` or `histogram`."""
+    """`counter`, `gauge`, `histogram`, `gaugehistogram`, `summary`, `info`, `stateset` or `unknown`."""
     help: str
     unit: str
     bounds: tuple[float, ...]
