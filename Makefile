@@ -41,11 +41,11 @@ $(VENV)/.python:
 	@$(PIP) install --upgrade "pip>=25.1"
 	@touch $@
 
-$(VENV)/.serve: pyproject.toml | $(VENV)/.python
+$(VENV)/.serve: pyproject.toml $(wildcard */_native.c) | $(VENV)/.python
 	@$(PIP) install --editable ".[serve]"
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(VENV)/.serve
+$(VENV)/.dev: pyproject.toml $(wildcard */_native.c) | $(VENV)/.serve
 	@$(PIP) install --editable ".[serve]" --group dev
 	@touch $@
 

@@ -12,8 +12,10 @@ allocated as zeros, and no frame has an empty payload. Frames are never split ac
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from zlib import crc32
+
+from .compiled import compiled
 
 MAGIC = 0x0154
 MAGIC_BYTES = b"T\x01"
@@ -32,11 +34,8 @@ def pack(type_: int, sequence: int, payload: bytes) -> bytes:
     return _CRC.pack(crc32(body)) + body
 
 
-def scan(data: bytes, limit: int) -> tuple[list[tuple[int, int, bytes]], int]:
-    """The valid frames at the beginning of `data`, at most `limit`: (type, sequence, payload) each.
-
-    Also returns where they end. Written for speed: this loop sees every record.
-    """
+def scan_in_python(data: bytes, limit: int) -> tuple[list[tuple[int, int, bytes]], int]:
+    """What `scan` does where the package was built without a compiler."""
     found: list[tuple[int, int, bytes]] = []
     view, size, at = memoryview(data), len(data), 0
     unpack, append = _FRAME.unpack_from, found.append
@@ -48,6 +47,14 @@ def scan(data: bytes, limit: int) -> tuple[list[tuple[int, int, bytes]], int]:
         append((type_, sequence, data[at + HEADER : end]))
         at = end
     return found, at
+
+
+scan: Callable[[bytes, int], tuple[list[tuple[int, int, bytes]], int]]
+scan = compiled(__package__, "scan") or scan_in_python
+"""The valid frames at the beginning of some bytes, at most so many: (type, sequence, payload) each; and their end.
+
+Written for speed: it sees every record.
+"""
 
 
 def scan_all(data: bytes) -> Iterator[tuple[int, int, bytes]]:

@@ -16,11 +16,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from struct import Struct
 from typing import NamedTuple
-from zlib import crc32
 
 import msgspec
 
@@ -29,11 +27,9 @@ from .records import FrameType
 from .segments import FIRST_FRAME, Segment
 from .settings import StoreSettings
 from .supply import SegmentSupply
+from .tail import Tail, new_tail
 
 _logger = logging.getLogger("tracekeep")
-_pack_body = Struct("<HBBIQ").pack
-_pack_crc = Struct("<I").pack
-_HEADER, _MAX_PAYLOAD = frames.HEADER, frames.MAX_PAYLOAD
 _SEAL_ROOM = frames.HEADER + 1
 _KEEP = 0.2  # s between two rounds of the keeper: how old a published state can be
 _OVERHEAD = 100  # bytes that a queued record weighs beside its payload
@@ -73,23 +69,20 @@ class Journal:
         self._settings = settings
         self._on_start = on_start
         self._origins: dict[int, bytes] = {}
+        self._lock = threading.RLock()
+        self._tail = new_tail(self._lock)
         self._reset()
         _journals.add(self)
 
     def _reset(self) -> None:
         self._lock = threading.RLock()
+        self._tail.reset(self._lock)
         self._keeper_wanted = threading.Event()
         self._keeper: threading.Thread | None = None
         self._supply = SegmentSupply(self._root, self._settings)
-        self._busy = False
         self._deferred: deque[tuple[int, bytes, int, bool]] = deque()
         self._segment: Segment | None = None
-        self._map: object = None
-        self._defined: set[int] = set()
         self._redefined = False
-        self._offset = 0
-        self._limit = 0
-        self._sequence = 0
         self._kept = 0
         self._last_dropped = 0
         self._memory: deque[_Queued] = deque()
@@ -117,47 +110,53 @@ class Journal:
             origin: number of the definition (of an origin or a template) that it refers to, or 0.
             important: dropped last (errors).
         """
-        lock = self._lock
-        lock.acquire()
-        if self._busy:  # a finaliser or a signal handler interrupted an append of this very thread
-            self._deferred.append((type_, payload, origin, important))
-            lock.release()
-            return
-        self._busy = True
+        if not self._tail.append(type_, payload, origin):
+            self._append_guarded(type_, payload, origin, important=important)
+        elif self._deferred:  # by a finaliser that interrupted this append
+            self._append_deferred()
+
+    def _append_guarded(self, type_: int, payload: bytes, origin: int, *, important: bool) -> None:
+        with self._lock:
+            if self._tail.busy:  # a finaliser or a signal handler interrupted an append of this very thread
+                self._deferred.append((type_, payload, origin, important))
+                return
+            with self._at_work():
+                try:
+                    self._append_slowly(type_, payload, origin, important=important)
+                except Exception:  # pragma: no cover  # a defect of ours must not reach the host
+                    self._drop("journal_unavailable")
+        if self._deferred:
+            self._append_deferred()
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Keep the quick way closed; what a finaliser records meanwhile is deferred. The lock must be held."""
+        before, self._tail.busy = self._tail.busy, True
         try:
-            self._sequence = sequence = self._sequence + 1
-            offset = self._offset
-            size = len(payload)
-            body = _pack_body(frames.MAGIC, type_, 0, size, sequence) + payload
-            end = offset + _HEADER + size
-            if end > self._limit or size > _MAX_PAYLOAD or (origin and origin not in self._defined):
-                self._append_slowly(type_, sequence, payload, origin, important=important)
-            else:
-                self._map[offset:end] = _pack_crc(crc32(body)) + body  # type: ignore[index]
-                self._offset = end
-        except Exception:  # pragma: no cover  # a defect of ours must not reach the host
-            self._drop("journal_unavailable")
+            yield
         finally:
-            self._busy = False
-            lock.release()
-            if self._deferred:
-                self._append_deferred()
+            self._tail.busy = before
 
     def _append_deferred(self) -> None:
         with contextlib.suppress(IndexError):  # another thread may have been quicker
             while self._deferred:
                 self.append(*self._deferred.popleft())
 
-    def _append_slowly(self, type_: int, sequence: int, payload: bytes, origin: int, *, important: bool) -> None:
+    def _append_slowly(self, type_: int, payload: bytes, origin: int, *, important: bool) -> None:
+        sequence = self._tail.take_sequence()
         if len(payload) > frames.MAX_PAYLOAD or not payload:
             self._drop("too_large")
             return
         if self._keeper is None and not self._closed:
             self._start_keeper()
         record = _Queued(type_, sequence, payload, origin)
-        if self._segment is not None and not self._redefined and self._offset + len(payload) > self._segment.size // 2:
+        if (
+            self._segment is not None
+            and not self._redefined
+            and self._tail.offset + len(payload) > self._segment.size // 2
+        ):
             self._redefined = True  # definitions stand twice in a segment, so that damage to one loses no span
-            self._defined.clear()
+            self._tail.defined.clear()
             self._set_limit()
         if self._memory or not self._put(record):
             self._remember(record, important=important)
@@ -165,9 +164,9 @@ class Journal:
     def _put(self, record: _Queued) -> bool:
         """Write a record into a segment, the next one where it must be; False where none can be had."""
         while True:
-            definition = self._origins.get(record.origin) if record.origin not in self._defined else None
+            definition = self._origins.get(record.origin) if record.origin not in self._tail.defined else None
             needed = len(record.payload) + frames.HEADER + (len(definition) + frames.HEADER if definition else 0)
-            if self._segment is not None and self._offset + needed <= self._segment.size - _SEAL_ROOM:
+            if self._segment is not None and self._tail.offset + needed <= self._segment.size - _SEAL_ROOM:
                 break
             if needed > self._settings.segment_bytes - FIRST_FRAME - _SEAL_ROOM:
                 self._drop("too_large")
@@ -177,7 +176,7 @@ class Journal:
         try:
             if definition is not None:
                 self._write(frames.pack(FrameType.DEFINITION, record.sequence, definition))
-                self._defined.add(record.origin)
+                self._tail.defined.add(record.origin)
             self._write(frames.pack(record.type, record.sequence, record.payload))
         except OSError as error:
             self._abandon(error)
@@ -186,26 +185,26 @@ class Journal:
 
     def _write(self, frame: bytes) -> None:
         assert self._segment is not None
-        self._segment.write(self._offset, frame)
-        self._offset += len(frame)
+        self._segment.write(self._tail.offset, frame)
+        self._tail.offset += len(frame)
 
     def _next_segment(self) -> bool:
         fresh = self._supply.take()
         self._keeper_wanted.set()
         if fresh is None:
             return False
-        if self._segment is not None:
+        full = self._segment
+        if full is not None:
             with contextlib.suppress(OSError):  # a reader finds the next segment without it
-                self._write(frames.pack(FrameType.SEAL, self._sequence, b"\xc0"))
-            self._supply.retire(self._segment)
+                self._write(frames.pack(FrameType.SEAL, self._tail.sequence, b"\xc0"))
         self._use(fresh)
+        if full is not None:
+            self._supply.retire(full)
         return True
 
     def _use(self, segment: Segment | None) -> None:
         self._segment = segment
-        self._map = segment.map if segment is not None else None
-        self._offset = FIRST_FRAME
-        self._defined.clear()
+        self._tail.use(segment.map if segment is not None else None, FIRST_FRAME)
         self._redefined = False
         self._set_limit()
 
@@ -213,16 +212,21 @@ class Journal:
         """Where the fast way ends: at once while records wait in memory, so that none overtakes them."""
         segment = self._segment
         if segment is None or segment.map is None or self._memory:
-            self._limit = 0
+            self._tail.limit = 0
         else:
-            self._limit = segment.size - _SEAL_ROOM if self._redefined else segment.size // 2
+            self._tail.limit = segment.size - _SEAL_ROOM if self._redefined else segment.size // 2
 
     def _abandon(self, error: OSError) -> None:
         """Stop using a segment whose write failed: its CRCs tell what of it is whole."""
-        if self._segment is not None:
-            self._supply.retire(self._segment)
-        self._use(None)
+        self._retire()
         self._supply.fail(error)
+
+    def _retire(self) -> None:
+        """Write no more to the segment; the mapping must be free before it can be closed."""
+        segment = self._segment
+        self._use(None)
+        if segment is not None:
+            self._supply.retire(segment)
 
     def _remember(self, record: _Queued, *, important: bool) -> None:
         """Queue in memory; past three quarters of the bound only what is important."""
@@ -236,9 +240,9 @@ class Journal:
         self._publish()
 
     def _drop(self, reason: str) -> None:
-        if self._last_dropped != self._sequence - 1:
-            self._kept = self._sequence - 1
-        self._last_dropped = self._sequence
+        if self._last_dropped != self._tail.sequence - 1:
+            self._kept = self._tail.sequence - 1
+        self._last_dropped = self._tail.sequence
         self._dropped[reason] += 1
         self._publish()
 
@@ -249,15 +253,15 @@ class Journal:
 
     def count_unencodable(self) -> None:
         """Note that a record was accepted that nothing could be made of."""
-        with self._lock:
-            self._sequence += 1
+        with self._lock, self._at_work():
+            self._tail.take_sequence()
             self._drop("unencodable")
 
     # --- the keeper: allocates ahead, drains memory, publishes, syncs ----------------------------------------------
 
     def start(self) -> None:
         """Open the journal and begin to allocate ahead; does nothing where that has been done."""
-        with self._lock:
+        with self._lock, self._at_work():
             if self._keeper is None:
                 self._start_keeper()
             if self._segment is None:
@@ -290,7 +294,7 @@ class Journal:
         if self._memory or self._segment is None:
             self._drain_memory()
         segment = self._segment
-        if segment is not None and not self._supply.has_ready() and self._offset > segment.size // 2:
+        if segment is not None and not self._supply.has_ready() and self._tail.offset > segment.size // 2:
             self._supply.allocate_ahead(segment.number, self._lock)
         self._supply.close_retired()
         with self._lock:
@@ -298,13 +302,11 @@ class Journal:
 
     def _leave_removed(self) -> None:
         """Begin again from number one, as the next directory is a journal of its own."""
-        with self._lock:
-            if self._segment is not None:
-                self._supply.retire(self._segment)
-            self._use(None)
+        with self._lock, self._at_work():
+            self._retire()
             self._supply.leave()
             self._memory = deque(record._replace(sequence=n) for n, record in enumerate(self._memory, start=1))
-            self._sequence, self._truncated = len(self._memory), 0
+            self._tail.sequence, self._truncated = len(self._memory), 0
             self._dropped = dict.fromkeys(DROP_REASONS, 0)
 
     def _drain_memory(self) -> None:
@@ -312,13 +314,10 @@ class Journal:
         more = True
         while more:
             with self._lock:
-                if self._busy:
+                if self._tail.busy:
                     return
-                self._busy = True  # what a finaliser records in here must wait, as in `append`
-                try:
+                with self._at_work():
                     more = self._drain_some()
-                finally:
-                    self._busy = False
             self._append_deferred()
 
     def _drain_some(self) -> bool:
@@ -338,7 +337,7 @@ class Journal:
             if segment is not None:
                 segment.synchronise()
         except (OSError, ValueError) as error:
-            with self._lock:  # after a failed fsync the kernel calls the pages clean: never retry on them
+            with self._lock, self._at_work():  # after a failed fsync the kernel calls the pages clean: no second try
                 if self._segment is segment:
                     self._abandon(error if isinstance(error, OSError) else OSError(errno.EIO, str(error)))
 
@@ -355,6 +354,11 @@ class Journal:
     # --- what others see -------------------------------------------------------------------------------------------
 
     @property
+    def tail(self) -> Tail:
+        """Where frames go while all is well; whoever appends to it turns to `append` where it refuses."""
+        return self._tail
+
+    @property
     def name(self) -> str:
         """Of the journal's directory; "" until there is one."""
         return self._supply.name
@@ -367,17 +371,17 @@ class Journal:
     @property
     def sequence(self) -> int:
         """Number of the last record accepted."""
-        return self._sequence
+        return self._tail.sequence
 
     @property
     def last_kept(self) -> int:
         """Number of the last record accepted and not dropped."""
-        return self._kept if self._last_dropped == self._sequence else self._sequence
+        return self._kept if self._last_dropped == self._tail.sequence else self._tail.sequence
 
     def state(self) -> JournalState:
         """Exact for this moment."""
         return JournalState(
-            self._sequence, len(self._memory), self._truncated, dict(self._dropped), self._supply.degraded
+            self._tail.sequence, len(self._memory), self._truncated, dict(self._dropped), self._supply.degraded
         )
 
     def _publish(self) -> None:
@@ -388,8 +392,10 @@ class Journal:
 
     def _after_fork_in_child(self) -> None:
         """Let go of the parent's journal; the first append opens our own."""
-        if self._segment is not None:
-            self._segment.close()
+        segment = self._segment
+        self._tail.use(None, 0)
+        if segment is not None:
+            segment.close()
         self._supply.release_inherited()
         self._reset()
 

@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from tracekeep.storage.compiled import compiled
+
 
 def pytest_addoption(parser):
     parser.addoption("--long", action="store_true", help="run the tests that take minutes, and more rounds of others")
@@ -38,3 +40,17 @@ def require():
         pytest.skip(reason)
 
     return require
+
+
+@pytest.fixture(scope="session")
+def native():
+    """Give what a compiled module has; where it was not built skip, but fail in CI, where it must be."""
+
+    def find(package: str, name: str):
+        if (found := compiled(package, name)) is not None:
+            return found
+        if os.environ.get("CI"):
+            pytest.fail(f"{package}._native was not built, and CI is to have a C compiler")
+        pytest.skip(f"{package}._native was not built here")
+
+    return find

@@ -25,11 +25,19 @@ from tracekeep.storage.frames import MAX_PAYLOAD
 from tracekeep.storage.intake import Dictionary, Intake
 
 
+class Full:
+    """A tail that takes nothing, so that everything comes by `append`."""
+
+    def append(self, _type, _payload, _definition):
+        return False
+
+
 class Journal:
     """Stands in for a store and its journal, and keeps what is appended."""
 
     def __init__(self):
         self.journal = self
+        self.tail = Full()
         self.appended, self.origins = [], {}
         self.truncated = self.unencodable = 0
 

@@ -268,11 +268,11 @@ def test_a_frame_in_flight_is_waited_for(new_journal):
     journal = new_journal()
     journal.append(SPAN, b"first")
     frame = frames.pack(SPAN, 2, b"x" * 5000)
-    journal._segment.write(journal._offset, frame[:3000])
+    journal._segment.write(journal._tail.offset, frame[:3000])
     reader = JournalReader(directory_of(journal), Position())
     assert len(reader.read(10)) == 1
     assert reader.read(10) == []
-    journal._segment.write(journal._offset, frame)
+    journal._segment.write(journal._tail.offset, frame)
     assert [sequence for _, sequence, _ in reader.read(10)] == [2]
     assert reader.damaged_bytes == 0
     reader.release()

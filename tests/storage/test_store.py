@@ -201,7 +201,7 @@ def test_pending_behind_damage_is_pending(opened, tmp_path):
     store = opened(writer="none")
     record = Recorder(store)
     record.many(10)
-    middle = store.journal._offset
+    middle = store.journal._tail.offset
     record.many(10)
     (path,) = (tmp_path / "journal").glob("*/*.seg")
     descriptor = os.open(path, os.O_WRONLY)
