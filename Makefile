@@ -41,11 +41,11 @@ $(VENV)/.python:
 	@$(PIP) install --upgrade "pip>=25.1"
 	@touch $@
 
-$(VENV)/.serve: pyproject.toml $(wildcard */_native.c) | $(VENV)/.python
+$(VENV)/.serve: pyproject.toml $(wildcard */_native*.[ch]) | $(VENV)/.python
 	@$(PIP) install --editable ".[serve]"
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml $(wildcard */_native.c) | $(VENV)/.serve
+$(VENV)/.dev: pyproject.toml $(wildcard */_native*.[ch]) | $(VENV)/.serve
 	@$(PIP) install --editable ".[serve]" --group dev
 	@touch $@
 

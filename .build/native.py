@@ -1,4 +1,4 @@
-"""Builds the parts in C (`*/_native.c`) where there is a compiler; without one the package is pure Python.
+"""Builds the parts in C (`*/_native*.c`) where there is a compiler; without one the package is pure Python.
 
 A hatchling build hook: https://hatch.pypa.io/latest/plugins/build-hook/custom/. What it makes uses the stable ABI
 of CPython 3.11, so one wheel for each platform serves every later version. `TRACEKEEP_PURE_PYTHON=1` builds none.
@@ -43,7 +43,13 @@ def _compile(root: Path) -> list[str]:
     from setuptools import Distribution, Extension  # noqa: PLC0415  # only where something is built
 
     extensions = [
-        Extension(f"{room}._native", [f"{room}/_native.c"], py_limited_api=True, extra_compile_args=["-O2"])
+        Extension(
+            f"{room}._native",
+            sorted(str(path.relative_to(root)) for path in (root / room).glob("_native*.c")),
+            depends=[f"{room}/_native.h"],
+            py_limited_api=True,
+            extra_compile_args=["-O2"],
+        )
         for room in ROOMS
     ]
     before = Path.cwd()

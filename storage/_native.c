@@ -1,16 +1,13 @@
-/* The two loops of storage that every record passes, in C: appending a frame, and finding frames.
+/* The loops of storage that every record passes, in C: appending a frame, and finding frames; see also
+   _native_intake.c.
 
    Optional: `tail.py` and `frames.py` hold the same in Python, which serves wherever this isn't built, and
    which the tests compare it with. Only CPython's stable ABI is used, so one build serves 3.11 and later.
    The interpreter's lock is what makes `Tail.append` atomic: nothing in it runs Python code or gives the
    lock away. Layout of a frame: see frames.py. */
 
-#define PY_SSIZE_T_CLEAN
-#define Py_LIMITED_API 0x030B0000
-#include <Python.h>
+#include "_native.h"
 #include <structmember.h>
-#include <stdint.h>
-#include <string.h>
 
 enum { HEADER = 20, MAX_PAYLOAD = 1 << 20, MAGIC = 0x0154 };
 
@@ -299,6 +296,7 @@ module_exec(PyObject *module)
 
 static PyMethodDef module_methods[] = {
     {"scan", scan, METH_VARARGS, "See frames.py."},
+    {"take_plain", take_plain, METH_VARARGS, "See intake.py."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -6,21 +6,21 @@ spans (resource, scope, name, kind, the attributes with few values) is looked up
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from operator import add, itemgetter
 from typing import Any
 
 import msgspec
 
+from .compiled import compiled
+from .exceptions import ErrorRow, RecentErrors
+from .jsonable import jsonable
 from .records import (
     COMPACT,
     REMOTE_PARENT,
     Command,
     CompactSpan,
-    Event,
     Extra,
     Origin,
     SpanKind,
@@ -28,13 +28,15 @@ from .records import (
     StatusCode,
     Template,
 )
-from .shapes import LABEL_KEYS, KnownOrigin, Layout, Layouts, Operation, Shape, is_long
+from .shapes import LABEL_KEYS, KnownOrigin, Layout, Layouts, Operation, Plan, Shape, is_long
 
 _decode_span = msgspec.msgpack.Decoder(SpanRecord).decode
 _decode_compact = msgspec.msgpack.Decoder(CompactSpan).decode
 _decode_template = msgspec.msgpack.Decoder(Template).decode
 _decode_origin = msgspec.msgpack.Decoder(Origin).decode
 _decode_command = msgspec.msgpack.Decoder(Command).decode
+_take_plain = compiled(__package__, "take_plain")
+"""Takes plain spans until one isn't: (its place, the key of its shape where only that was missing)."""
 _encode = msgspec.msgpack.Encoder().encode
 _to_json = msgspec.json.Encoder().encode
 
@@ -46,8 +48,7 @@ _WRAP = 1 << 64
 MAX_SETS = 4096
 """Sets of shared attributes in one partition; past it spans keep theirs, so a hostile header can't grow them."""
 _MAX_SHAPES = 16_384
-_RECENT_TRACES = 4096
-_SAME_ERROR = 1_000_000_000  # ns within which the same exception of a trace is the same error
+_MAX_JOURNALS = 256
 
 Row = tuple[Any, ...]
 AnySpan = CompactSpan | SpanRecord
@@ -55,24 +56,6 @@ Folds = dict[tuple[Shape, int], list[Row]]
 """Rows of spans, by shape and the minute in which they ended."""
 TRACE, SPAN, START, DURATION = 0, 1, 5, 6
 """Places in a span's row."""
-
-
-@dataclass(slots=True)
-class ErrorRow:
-    """An error on its way; the request that it happened in may still add its context."""
-
-    id: int
-    time: int
-    service: str
-    type: str
-    message: str
-    stacktrace: str | None
-    operational: bool
-    trace_id: bytes
-    span_id: int
-    operation: str
-    attributes: dict[str, Any]
-    is_new: bool = True
 
 
 @dataclass(slots=True)
@@ -102,6 +85,15 @@ class Intake:
         return int(max(map(add, map(itemgetter(START), self.spans), map(itemgetter(DURATION), self.spans))))
 
 
+@dataclass(slots=True)
+class _Met:
+    """What is known of one journal's templates, by number. Found by the id of its definitions, so it keeps them alive."""
+
+    definitions: Mapping[int, bytes]
+    layouts: dict[int, Layouts] = field(default_factory=dict)
+    plans: dict[int, Plan] = field(default_factory=dict)
+
+
 class Dictionary:
     """What one partition has numbered: origins, operations, attribute sets; and its errors of late.
 
@@ -119,8 +111,8 @@ class Dictionary:
         self.last_origin = last_origin
         self.last_operation = last_operation
         self.last_set = last_set
-        self.last_error = last_error
-        self.recent: OrderedDict[bytes, list[ErrorRow]] = OrderedDict()
+        self.errors = RecentErrors(last_error)
+        self._journals: dict[int, _Met] = {}
 
     def renewed(self) -> Dictionary:
         """Another one that goes on with the numbers, for when what this one numbered did not get stored."""
@@ -128,72 +120,100 @@ class Dictionary:
             last_origin=self.last_origin,
             last_operation=self.last_operation,
             last_set=self.last_set,
-            last_error=self.last_error,
+            last_error=self.errors.last,
         )
 
     # --- the loop ------------------------------------------------------------------------------------------------
 
     def take_spans(self, payloads: list[bytes], definitions: Mapping[int, bytes], batch: Intake) -> None:
-        """Turn encoded spans into rows and folds of `batch`. A payload that can't be decoded is counted."""
-        rows, folds = batch.spans, batch.folds
-        known: dict[int, Layouts] = {}
-        for payload in payloads:
+        """Turn encoded spans into rows and folds of `batch`. A payload that can't be decoded is counted.
+
+        Args:
+            payloads: a CompactSpan or SpanRecord each.
+            definitions: of the journal that they are from, by number.
+            batch: what they are added to.
+        """
+        met = self._met(definitions)
+        folds = batch.folds
+        at, key = -1, None
+        while (at := at + 1) < len(payloads):
+            if _take_plain is not None:
+                at, key = _take_plain(payloads, at, met.plans, batch.spans, folds, self.errors.by_trace)
+                if at == len(payloads):
+                    return
             try:
-                span: AnySpan
-                if payload[:1] == COMPACT:
-                    span = _decode_compact(payload)
-                    values, extra = span.values, None
-                    layouts = known.get(span.template)
-                    if layouts is None:
-                        layouts = known[span.template] = self._template(definitions[span.template], batch)
-                else:
-                    span = _decode_span(payload)
-                    values, extra = list(span.attributes.values()), span.extra
-                    layouts = self._layouts(span, definitions, batch)
-                types = tuple(map(type, values))
-                layout = layouts.known.get(types)
-                if layout is None:
-                    layout = layouts.add(types)
-                start, end, status = span.start, span.end, span.status
-                if not 0 <= start <= end <= _MAX_TIME:
-                    start, end = _sane_times(start, end)
-                own = dict(zip(layout.own_keys, layout.own(values), strict=True))
-                if not layout.is_plain:
-                    own = jsonable(own)
-                shared = layout.shared(values)
-                shape = layout.shapes.get((shared, status))
-                if shape is None:
-                    shape = self._shape(layouts.operation, layout, shared, own, status=status, batch=batch)
-                span_id, parent_id = span.span_id, span.parent_id
-                details = None
-                if extra is not None or span.message is not None or span.flags & REMOTE_PARENT:
-                    details = _details(span, extra)
-                row = (
-                    span.trace_id,
-                    span_id if span_id < _SIGN else span_id - _WRAP,
-                    (parent_id if parent_id < _SIGN else parent_id - _WRAP) if parent_id else None,
-                    shape.operation,
-                    shape.attribute_set,
-                    start,
-                    end - start,
-                    shape.status,
-                    _to_json(own).decode() if own else None,
-                    details,
-                )
-                if extra is not None and extra.events:
-                    self._take_errors(span, extra.events, shape, own, batch)
-                if shape.kind == SpanKind.SERVER and span.trace_id in self.recent:
-                    self._settle_errors(span, shape, own, batch)
+                row, shape = self._take(payloads[at], key, met, batch)
             except Exception:  # one record that nothing can be made of must not hold up the rest
                 batch.undecodable += 1
                 continue
-            key = (shape.leader, end // MINUTE)
-            fold = folds.get(key)
+            place = (shape.leader, (row[START] + row[DURATION]) // MINUTE)
+            fold = folds.get(place)
             if fold is None:
-                folds[key] = [row]
+                folds[place] = [row]
             else:
                 fold.append(row)
-            rows.append(row)
+            batch.spans.append(row)
+
+    def _take(self, payload: bytes, key: bytes | None, met: _Met, batch: Intake) -> tuple[Row, Shape]:
+        """One span's row and shape; with a key, the shape is known by it from now on."""
+        span: AnySpan
+        if payload[:1] == COMPACT:
+            span = _decode_compact(payload)
+            values, extra = span.values, None
+            layouts = met.layouts.get(span.template) or self._meet(span.template, met, batch)
+        else:
+            span = _decode_span(payload)
+            values, extra = list(span.attributes.values()), span.extra
+            layouts = self._layouts(span, met.definitions, batch)
+        types = tuple(map(type, values))
+        layout = layouts.known.get(types) or layouts.add(types)
+        start, end, status = span.start, span.end, span.status
+        if not 0 <= start <= end <= _MAX_TIME:
+            start, end = _sane_times(start, end)
+        own = dict(zip(layout.own_keys, layout.own(values), strict=True))
+        if not layout.is_plain:
+            own = jsonable(own)
+        shared = layout.shared(values)
+        shape = layout.shapes.get((shared, status))
+        if shape is None:
+            shape = self._shape(layouts.operation, layout, shared, own, status=status, batch=batch)
+        if key is not None and layout.is_plain and (shared, status) in layout.shapes:
+            layouts.learn(key, shape)
+        span_id, parent_id = span.span_id, span.parent_id
+        details = None
+        if extra is not None or span.message is not None or span.flags & REMOTE_PARENT:
+            details = _details(span, extra)
+        row = (
+            span.trace_id,
+            span_id if span_id < _SIGN else span_id - _WRAP,
+            (parent_id if parent_id < _SIGN else parent_id - _WRAP) if parent_id else None,
+            shape.operation,
+            shape.attribute_set,
+            start,
+            end - start,
+            shape.status,
+            _to_json(own).decode() if own else None,
+            details,
+        )
+        if extra is not None and extra.events:
+            self.errors.take(span, extra.events, shape, own, batch)
+        if shape.kind == SpanKind.SERVER and span.trace_id in self.errors.by_trace:
+            self.errors.settle(span, shape, own, batch)
+        return row, shape
+
+    def _met(self, definitions: Mapping[int, bytes]) -> _Met:
+        """What is known of a journal's templates."""
+        met = self._journals.get(id(definitions))
+        if met is None:
+            if len(self._journals) >= _MAX_JOURNALS:
+                self._journals.clear()
+            met = self._journals[id(definitions)] = _Met(definitions)
+        return met
+
+    def _meet(self, number: int, met: _Met, batch: Intake) -> Layouts:
+        layouts = met.layouts[number] = self._template(met.definitions[number], batch)
+        met.plans[number] = layouts.plan
+        return layouts
 
     # --- dictionaries --------------------------------------------------------------------------------------------
 
@@ -297,76 +317,8 @@ class Dictionary:
                 operation.leaders.clear()
                 operation.layouts.clear()
         self.templates.clear()
+        self._journals.clear()
         self.shape_count = 0
-
-    # --- errors --------------------------------------------------------------------------------------------------
-
-    def _take_errors(
-        self, span: AnySpan, events: list[Event], shape: Shape, own: dict[str, Any], batch: Intake
-    ) -> None:
-        for event in events:
-            if event.name != "exception":
-                continue
-            type_ = str(event.attributes.get("exception.type", "") or "unknown")
-            message = str(event.attributes.get("exception.message", "") or "")
-            if self._is_known(span, event.time, type_, message):
-                continue
-            self.last_error += 1
-            row = ErrorRow(
-                id=self.last_error,
-                time=min(max(event.time, 0), _MAX_TIME),
-                service=shape.service,
-                type=type_,
-                message=message,
-                stacktrace=_text(event.attributes.get("exception.stacktrace")),
-                operational=event.attributes.get("tracekeep.operational") is True,
-                trace_id=span.trace_id,
-                span_id=span.span_id,
-                operation=shape.name,
-                attributes=_context(shape, own) if shape.kind == SpanKind.SERVER else {},
-            )
-            batch.errors.append(row)
-            counted = (row.service, type_)
-            batch.exceptions[counted] = batch.exceptions.get(counted, 0) + 1
-            self.remember(row)
-
-    def remember(self, row: ErrorRow) -> None:
-        """Expect the request that an error happened in to end."""
-        self.recent.setdefault(row.trace_id, []).append(row)
-        if len(self.recent) > _RECENT_TRACES:
-            self.recent.popitem(last=False)
-
-    def inherit(self, recent: OrderedDict[bytes, list[ErrorRow]]) -> None:
-        """Know the errors of the partition before, so that none is counted twice; they are no longer changed."""
-        for rows in recent.values():
-            for row in rows:
-                row.is_new = True
-        self.recent = recent
-
-    def _is_known(self, span: AnySpan, time: int, type_: str, message: str) -> bool:
-        """Whether the exception was met already in a span that it left before this one."""
-        return any(
-            row.type == type_ and row.message == message and abs(row.time - time) <= _SAME_ERROR
-            for row in self.recent.get(span.trace_id, ())
-        )
-
-    def _settle_errors(self, span: AnySpan, shape: Shape, own: dict[str, Any], batch: Intake) -> None:
-        """The request has ended: its errors learn what they happened in, and how it was answered."""
-        code = shape.attributes.get("http.response.status_code")
-        answered = isinstance(code, int) and code < 500  # noqa: PLR2004  # HTTP: the server's own errors
-        context = _context(shape, own)
-        for row in self.recent.pop(span.trace_id):
-            row.operation, row.attributes = shape.name, context
-            row.operational = row.operational or (answered and span.status != StatusCode.ERROR)
-            if not row.is_new:
-                batch.changed_errors.append(row)
-
-
-def _context(shape: Shape, own: Mapping[str, Any]) -> dict[str, Any]:
-    """Of a request's attributes those that say what was asked for and how it was answered."""
-    wanted = ("http.request.method", "http.route", "url.path", "url.query", "http.response.status_code", "error.type")
-    merged = {**shape.attributes, **own}
-    return {key: merged[key] for key in wanted if key in merged}
 
 
 def _details(span: AnySpan, extra: Extra | None) -> str | None:
@@ -393,23 +345,6 @@ def _sane_times(start: int, end: int) -> tuple[int, int]:
     """Clocks jump: a span that ends before it starts has no duration, and no time is outside 64 bits."""
     start = min(max(start, 0), _MAX_TIME)
     return start, min(max(end, start), _MAX_TIME)
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def jsonable(value: Any) -> Any:
-    """A value as JSON can carry it: bytes and the floats that JSON lacks as `{"$bytes": …}` and `{"$float": …}`."""
-    if isinstance(value, float) and not isfinite(value):
-        return {"$float": "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"}  # noqa: PLR0124
-    if isinstance(value, bytes):
-        return {"$bytes": value.hex()}
-    if isinstance(value, list | tuple):
-        return [jsonable(item) for item in value]
-    if isinstance(value, dict):
-        return {str(key): jsonable(item) for key, item in value.items()}
-    return value
 
 
 def decode_command(payload: bytes) -> Command:

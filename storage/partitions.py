@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from . import engine
-from .intake import Dictionary, ErrorRow, Intake
+from .exceptions import ErrorRow
+from .intake import Dictionary, Intake
 from .layout import APPLICATION_ID, partition_files
 from .reader import Position
 from .settings import StoreSettings
@@ -78,7 +79,7 @@ class History:
         last = [fetch(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0] for table in tables]
         self.dictionary = Dictionary(last_origin=last[0], last_operation=last[1], last_set=last[2], last_error=last[3])
         for row in fetch(_RECENT_ERRORS, (time.time_ns() - _SETTLING,)).fetchall():
-            self.dictionary.remember(_error_of(row))
+            self.dictionary.errors.remember(_error_of(row))
 
     def _fresh_path(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -160,14 +161,14 @@ class History:
         Raises:
             sqlite3.Error, OSError: it can't be made; the current one stays in use.
         """
-        before, path, recent = self._connection, self.path, self.dictionary.recent
+        before, path, recent = self._connection, self.path, self.dictionary.errors
         self.path = self._fresh_path()
         try:
             self._open()
         except BaseException:
             self._connection, self.path = before, path
             raise
-        self.dictionary.inherit(recent)
+        self.dictionary.errors.inherit(recent)
         with suppress(sqlite3.Error):  # a reader is in it: it stays in WAL mode, which is as good
             before.execute("PRAGMA journal_mode=DELETE")
         engine.abandon(before)
@@ -213,7 +214,7 @@ class History:
                         cleared += self._delete_errors(connection, until_ns)
                     finally:
                         engine.abandon(connection)
-        for rows in self.dictionary.recent.values():
+        for rows in self.dictionary.errors.by_trace.values():
             rows[:] = [row for row in rows if row.time > until_ns]
         return cleared
 

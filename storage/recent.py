@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import segments
+from .exceptions import ErrorRow
 from .frames import scan_all
-from .intake import Dictionary, ErrorRow, Intake
+from .intake import Dictionary, Intake
 from .queries import span_view
 from .records import FrameType
 from .segments import FIRST_FRAME

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
+import msgspec
+
+from .records import SpanKind
+
 SHARED_KEYS = frozenset(
     {
         "http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type",
@@ -29,6 +33,7 @@ LABEL_KEYS = frozenset({"http.request.method", "http.route", "http.response.stat
 MAX_SHARED_TEXT = 256
 """Characters of a text that is worth sharing."""
 _MAX_LAYOUTS = 256
+_MAX_LEARNT = 16_384
 
 _PLAIN = frozenset({str, int, bool})
 """Types whose values JSON carries as they are."""
@@ -81,15 +86,29 @@ def _getter(places: list[int]) -> Callable[[list[Any]], tuple[Any, ...]]:
     return lambda values: tuple(values[place] for place in places)
 
 
+Plan = tuple[tuple[bytes | None, ...], dict[bytes, tuple[Any, ...]]]
+"""What `_native_intake.c` needs of spans with a template. For each key how it begins in JSON, None where its value is
+shared; and by the shared values and the status as journaled: leader, operation, attribute set, status, whether the
+span is a server's."""
+
+
 class Layouts:
     """The layouts of an operation's spans with the same attribute keys, by the values' types."""
 
-    __slots__ = ("keys", "known", "operation")
+    __slots__ = ("keys", "known", "operation", "plan")
 
     def __init__(self, operation: Operation, keys: tuple[str, ...]) -> None:
         self.operation = operation
         self.keys = keys
         self.known: dict[tuple[type, ...], Layout] = {}
+        prefixes = (None if key in SHARED_KEYS else msgspec.json.encode(key) + b":" for key in keys)
+        self.plan: Plan = (tuple(prefixes), {})
+
+    def learn(self, key: bytes, shape: Shape) -> None:
+        """Let the quick way know the shape of plain spans with some shared values."""
+        if len(self.plan[1]) < _MAX_LEARNT:
+            server = shape.kind == SpanKind.SERVER
+            self.plan[1][key] = (shape.leader, shape.operation, shape.attribute_set, shape.status, server)
 
     def add(self, types: tuple[type, ...]) -> Layout:
         """A layout that has not been met; few are kept, as an application has few."""
