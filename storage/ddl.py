@@ -61,7 +61,7 @@ HISTORY = (
     "CREATE INDEX spans_error ON spans (start) WHERE status = 2",
     "CREATE INDEX spans_operation ON spans (operation, start)",
     "CREATE INDEX spans_slow ON spans (start) WHERE duration >= 1000000000",
-    "CREATE INDEX spans_trace ON spans ((id >> 18), trace_id)",
+    "CREATE INDEX spans_trace ON spans ((id >> 16), trace_id)",
     (
         "CREATE TABLE window ( id INTEGER NOT NULL, opened BIGINT NOT NULL, changed BIGINT NOT NULL, min_start "
         "BIGINT, max_end BIGINT, PRIMARY KEY (id) )"

@@ -87,7 +87,7 @@ class Intake:
 
 @dataclass(slots=True)
 class _Met:
-    """What is known of one journal's templates, by number. Found by the id of its definitions, so it keeps them alive."""
+    """What is known of one journal's templates. Found by the id of its definitions, so it keeps them alive."""
 
     definitions: Mapping[int, bytes]
     layouts: dict[int, Layouts] = field(default_factory=dict)

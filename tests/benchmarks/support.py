@@ -18,7 +18,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from tracekeep.instrumentation.convert import make_origin
 from tracekeep.storage import Store
 from tracekeep.storage.locks import FileLock
-from tracekeep.storage.records import FrameType, SpanRecord
+from tracekeep.storage.records import CompactSpan, FrameType, Template
 from tracekeep.storage.state import read_state
 
 from .rounds import ROOT
@@ -38,11 +38,9 @@ class Refill:
 
     def __init__(self, store: Store, requests: list[Request]) -> None:
         self._journal = store.journal
-        made = provider()
-        self._origin = self._journal.define(
-            msgspec.msgpack.encode(make_origin(made.resource, InstrumentationScope("tracekeep.benchmarks")))
-        )
+        self._origin = make_origin(provider().resource, InstrumentationScope("tracekeep.benchmarks"))
         self._requests = requests
+        self._templates: dict[str, int] = {}
 
     def __call__(self, count: int) -> None:
         encode, append, bits = msgspec.msgpack.Encoder().encode, self._journal.append, random.getrandbits
@@ -50,11 +48,17 @@ class Refill:
         for index in range(count):
             request = self._requests[index % len(self._requests)]
             end += MILLISECOND
-            record = SpanRecord(
-                random.randbytes(16), bits(64), 0, 1, self._origin, request.name, 2, end - request.duration, end,
-                2 if request.failed else 0, None, request.attributes, None,
+            template = self._templates.get(request.name) or self._template(request)
+            span = CompactSpan(
+                random.randbytes(16), bits(64), 0, 1, template, end - request.duration, end,
+                2 if request.failed else 0, None, list(request.attributes.values()),
             )  # fmt: skip
-            append(FrameType.SPAN, encode(record), self._origin)
+            append(FrameType.SPAN, encode(span), template)
+
+    def _template(self, request: Request) -> int:
+        template = Template(self._origin, request.name, 2, list(request.attributes))
+        number = self._templates[request.name] = self._journal.define(msgspec.msgpack.encode(template))
+        return number
 
 
 @contextmanager
