@@ -9,6 +9,8 @@ from collections.abc import Callable
 from operator import itemgetter
 from typing import Any
 
+from .peers import peer_of
+
 SHARED_KEYS = frozenset(
     {
         "http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type",
@@ -38,7 +40,10 @@ _SHAREABLE = frozenset({str, int})
 class Shape:
     """What all spans of one operation with the same shared attributes and status have in common."""
 
-    __slots__ = ("attribute_set", "attributes", "kind", "leader", "name", "operation", "series", "service", "status")
+    __slots__ = (
+        "attribute_set", "attributes", "end", "kind", "leader", "name", "operation", "peer", "series", "service",
+        "status",
+    )  # fmt: skip
 
     def __init__(
         self, operation: Operation, attributes: dict[str, Any], attribute_set: int | None, status: int
@@ -50,11 +55,14 @@ class Shape:
         self.attributes = attributes
         self.attribute_set = attribute_set
         self.status = status
+        self.peer = peer_of(operation.kind, attributes)
         labels = tuple(pair for pair in attributes.items() if pair[0] in LABEL_KEYS)
-        self.leader: Shape = operation.leaders.setdefault((labels, status), self)
-        """The first shape that counts in the same series: all of them are folded as one."""
+        self.leader: Shape = operation.leaders.setdefault((labels, status, self.peer), self)
+        """The first shape that counts in the same series and edges: all of them are folded as one."""
         self.series: Any = None
         """The totals that these spans count in; looked up by the aggregates once."""
+        self.end: Any = None
+        """What they are to the service graph; looked up by it once."""
 
 
 class Layout:
