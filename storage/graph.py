@@ -39,12 +39,8 @@ Key = tuple[bytes, int]
 """Trace and span id of the calling span."""
 
 
-class Names(NamedTuple):
-    """Labels of an edge."""
-
-    client: str
-    server: str
-    connection_type: str
+Names = tuple[str, str, str]
+"""Client, server and connection type: an edge's labels."""
 
 
 class End(NamedTuple):
@@ -59,15 +55,10 @@ class End(NamedTuple):
     """Whom the span itself names as its other side; empty where it does not."""
 
 
-class Waiting(NamedTuple):
-    """An end whose other one has not come yet."""
-
-    end: End
-    duration: int
-    moment: int
-    """When a producer's span ended or a consumer's began (ns since the epoch); 0 for the others."""
-    arrived: float
-    """By the writer's monotonic clock."""
+Waiting = tuple[End, int, int, float]
+"""An end whose other one has not come yet: its duration, when a producer's span ended or a consumer's began (ns since
+the epoch; 0 for the others), and its time of arrival by the writer's monotonic clock. A bare tuple, as one is made
+for most spans of other services."""
 
 
 class Edge:
@@ -99,7 +90,7 @@ class GraphChange:
 
     def edge(self, client: str, server: str, connection_type: str) -> Edge:
         """The edge with these names."""
-        names = Names(client, server, connection_type)
+        names = (client, server, connection_type)
         found = self.edges.get(names)
         if found is None:
             found = self.edges[names] = Edge()
@@ -183,8 +174,8 @@ class Graph:
                 moment = 0
                 if end.messaging:
                     moment = row[START] + row[DURATION] if end.is_caller else row[START]
-                added[key] = Waiting(end, row[DURATION], moment, now)
-            elif other.end.is_caller == end.is_caller:
+                added[key] = (end, row[DURATION], moment, now)
+            elif other[0].is_caller == end.is_caller:
                 change.drop("unpaired", 1)  # two servers answered one call: the first is its other end
             else:
                 if added.pop(key, None) is None:
@@ -204,7 +195,7 @@ class Graph:
         """Give up on what had waited long enough at a time: up to then, all that was journaled has been read."""
         oldest = until - self._wait
         for key, each in self._waiting.items():
-            if each.arrived > oldest:
+            if each[3] > oldest:
                 break
             if key not in change.gone:
                 change.gone.add(key)
@@ -225,7 +216,7 @@ class Graph:
         """
         for trace_id, span_id, caller, service, failed, messaging, peer, duration, moment in rows:
             end = End(bool(caller), False, service, bool(failed), bool(messaging), peer)
-            self._waiting[trace_id, span_id] = Waiting(end, duration, moment, now)
+            self._waiting[trace_id, span_id] = (end, duration, moment, now)
 
     def rows(self) -> Iterator[tuple[Any, ...]]:
         """All that waits, in the form of `rows_of`."""
@@ -258,32 +249,32 @@ def _end_of(shape: Shape) -> End:
 def _complete(change: GraphChange, end: End, row: Row, other: Waiting) -> None:
     """Both ends are there: `end` with its row, and `other`, which was first."""
     duration = row[DURATION]
-    mate = other.end
+    mate, other_duration, moment, _arrived = other
     messaging = MESSAGING if end.messaging or mate.messaging else DIRECT
     if end.is_caller:
         edge = change.edge(end.service, mate.service, messaging)
         edge.caller.append(duration)
-        edge.server.append(other.duration)
+        edge.server.append(other_duration)
     else:
         edge = change.edge(mate.service, end.service, messaging)
-        edge.caller.append(other.duration)
+        edge.caller.append(other_duration)
         edge.server.append(duration)
     edge.count += 1
     edge.failed += end.failed or mate.failed
     if end.messaging and mate.messaging:
-        sent, received = (row[START] + duration, other.moment) if end.is_caller else (other.moment, row[START])
+        sent, received = (row[START] + duration, moment) if end.is_caller else (moment, row[START])
         if received >= sent:  # two clocks may say that it came before it was sent: then nobody knows
             edge.messaging.append(received - sent)
 
 
 def _give_up(change: GraphChange, waiting: Waiting) -> None:
     """The other end did not come: where a caller names its peer, that one records no spans."""
-    end = waiting.end
+    end, duration, _moment, _arrived = waiting
     if not (end.is_caller and end.peer):
         change.drop("unpaired", 1)
         return
     edge = change.edge(end.service, end.peer, VIRTUAL)
     edge.count += 1
     edge.failed += end.failed
-    edge.caller.append(waiting.duration)
-    edge.server.append(waiting.duration)
+    edge.caller.append(duration)
+    edge.server.append(duration)
