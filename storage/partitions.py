@@ -76,7 +76,13 @@ class History:
         self.marks = {**self.marks, **marks}
         tables = ("origins", "operations", "attribute_sets", "errors")
         last = [fetch(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0] for table in tables]
-        self.dictionary = Dictionary(last_origin=last[0], last_operation=last[1], last_set=last[2], last_error=last[3])
+        self.dictionary = Dictionary(
+            last_origin=last[0],
+            last_operation=last[1],
+            last_set=last[2],
+            last_error=last[3],
+            dimensions=self._settings.span_metric_dimensions,
+        )
         for row in fetch(_RECENT_ERRORS, (time.time_ns() - _SETTLING,)).fetchall():
             self.dictionary.remember(_error_of(row))
 
