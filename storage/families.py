@@ -49,6 +49,31 @@ HTTP_DURATION = FamilySpec(
     unit="seconds",
 )
 EXCEPTIONS = FamilySpec("exceptions", "Exceptions recorded, each once, by service and type.")
+_EDGE_BOUNDS = tuple(0.1 * 2**i for i in range(8))  # Tempo's ExponentialBuckets(0.1, 2, 8)
+EDGE_TOTAL = FamilySpec("traces_service_graph_request", "Calls between services, by both names and type of connection.")
+EDGE_FAILED = FamilySpec("traces_service_graph_request_failed", "Those of them that either side says have failed.")
+EDGE_SERVER = FamilySpec(
+    "traces_service_graph_request_server_seconds",
+    "Duration of calls as the server saw them; where it records nothing, as the client did.",
+    bounds=_EDGE_BOUNDS,
+    unit="seconds",
+)
+EDGE_CLIENT = FamilySpec(
+    "traces_service_graph_request_client_seconds",
+    "Duration of calls as the client saw them.",
+    bounds=_EDGE_BOUNDS,
+    unit="seconds",
+)
+EDGE_MESSAGING = FamilySpec(
+    "traces_service_graph_request_messaging_system_seconds",
+    "Time that messages took from the end of the producer's span to the begin of the consumer's.",
+    bounds=_EDGE_BOUNDS,
+    unit="seconds",
+)
+EDGE_DROPPED = FamilySpec(
+    "tracekeep_service_graph_dropped",
+    "Spans that are no end of an edge: the other end did not come in time (unpaired), or too many waited (full).",
+)
 ACCEPTED = FamilySpec("tracekeep_records_accepted", "Records accepted from the processes of this data directory.")
 STORED = FamilySpec("tracekeep_records_stored", "Records stored.")
 DROPPED = FamilySpec("tracekeep_records_dropped", "Records dropped, by reason.")
@@ -62,6 +87,12 @@ FAMILIES: Mapping[str, FamilySpec] = {
         SPAN_LATENCY,
         HTTP_DURATION,
         EXCEPTIONS,
+        EDGE_TOTAL,
+        EDGE_FAILED,
+        EDGE_SERVER,
+        EDGE_CLIENT,
+        EDGE_MESSAGING,
+        EDGE_DROPPED,
         ACCEPTED,
         STORED,
         DROPPED,
