@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
 from operator import add, itemgetter
 from pathlib import Path
 
 from . import engine, families
 from .change import Change
+from .edges import Edges
 from .families import FamilySpec, Labels
 from .intake import DURATION, START, Folds, Row
 from .layout import APPLICATION_ID
@@ -21,6 +22,7 @@ from .metrics import Metrics
 from .migrations import AGGREGATES as MIGRATIONS
 from .points import Points
 from .reader import Position
+from .records import SpanKind
 from .rollups import Ended, Rollups
 from .series import SeriesState
 from .settings import StoreSettings
@@ -49,6 +51,7 @@ class Aggregates:
         self._settings = settings
         self.metrics = Metrics(settings)
         self.points = Points(self.metrics)
+        self.edges = Edges(self.metrics)
         self._rollups = Rollups(int(settings.slow_ms * 1_000_000))
         self.accounting: dict[str, int] = {}
         self.counted: dict[str, bytes] = {}
@@ -66,6 +69,7 @@ class Aggregates:
         fetch = self._connection.execute
         self.metrics.load()
         self._rollups.load(self._connection)
+        self.edges.load(self._connection)
         self.accounting = dict(fetch("SELECT name, value FROM accounting"))
         self.counted = dict(fetch("SELECT journal, counted FROM journals"))
         self.marks = {
@@ -75,6 +79,11 @@ class Aggregates:
         self.commit = max(self.commit if not properties else 0, properties.get("commit", 0))
         self.cleared = properties.get("cleared", 0)
         self.metrics.born = properties.get("born", 0 if properties else time.time_ns())
+
+    @property
+    def dimensions(self) -> tuple[str, ...]:
+        """The setting `span_metric_dimensions`."""
+        return self._settings.span_metric_dimensions
 
     # --- computing a change ----------------------------------------------------------------------------------------
 
@@ -94,6 +103,15 @@ class Aggregates:
         for (shape, minute), rows in folds.items():
             self._fold_rollups(change, shape, minute, sorted(map(_duration, rows)), rows)
 
+    def fold_redefined(self, change: Change, folds: Folds) -> None:
+        """Add spans to those histograms alone that a change defines anew."""
+        for (shape, _minute), rows in folds.items():
+            durations = sorted(map(_duration, rows))
+            for spec, labels in _counted_in(shape):
+                metric = change.metrics.get(spec.name)
+                if metric is not None:
+                    self.metrics.observe_again(change, self.metrics.find(change, metric, labels), durations)
+
     def _fold_totals(self, change: Change, shape: Shape, durations: list[int]) -> None:
         if shape.series is None or not all(state is None or state.is_live for state in shape.series):
             shape.series = self._series_of(change, shape)
@@ -108,13 +126,8 @@ class Aggregates:
         self._rollups.fold(self._connection, change.rollups, shape, durations, Ended(minute, last))
 
     def _series_of(self, change: Change, shape: Shape) -> tuple[SeriesState, SeriesState, SeriesState | None]:
-        labels = families.span_labels(shape.service, shape.name, shape.kind, shape.status)
-        http = families.http_labels(shape.service, shape.attributes) if shape.kind == 2 else None  # noqa: PLR2004
-        return (
-            self.find(change, families.SPAN_CALLS, labels),
-            self.find(change, families.SPAN_LATENCY, labels),
-            self.find(change, families.HTTP_DURATION, http) if http is not None else None,
-        )
+        calls, latency, *http = (self.find(change, spec, labels) for spec, labels in _counted_in(shape))
+        return calls, latency, http[0] if http else None
 
     def find(self, change: Change, spec: FamilySpec, labels: Labels) -> SeriesState:
         """The series of one of the store's own metrics with these labels; past the limit the overflow series.
@@ -148,6 +161,7 @@ class Aggregates:
     def _write(self, connection: sqlite3.Connection, change: Change) -> None:
         many = connection.executemany
         self.metrics.write(connection, change)
+        self.edges.write(connection, change)
         self._rollups.write(connection, change.rollups)
         many(_UPSERT_MARK, [(name, p.segment, p.offset, p.sequence) for name, p in change.marks.items()])
         accounting = [(name, self.accounting.get(name, 0) + more) for name, more in change.accounting.items()]
@@ -163,6 +177,7 @@ class Aggregates:
 
     def _take(self, change: Change) -> None:
         self.metrics.take(change)
+        self.edges.take(change)
         self._rollups.take(change.rollups)
         for name, more in change.accounting.items():
             self.accounting[name] = self.accounting.get(name, 0) + more
@@ -205,6 +220,7 @@ class Aggregates:
         everything.cleared = self.cleared
         with engine.transaction(self._connection) as connection:
             self._write(connection, everything)
+            self.edges.write_all(connection)
 
     @property
     def is_new(self) -> bool:
@@ -269,6 +285,16 @@ class Aggregates:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def _counted_in(shape: Shape) -> Iterator[tuple[FamilySpec, Labels]]:
+    """The totals that the spans of a shape count in."""
+    labels = families.span_labels(shape.service, shape.name, shape.kind, shape.status) + shape.dimensions
+    yield families.SPAN_CALLS, labels
+    yield families.SPAN_LATENCY, labels
+    http = families.http_labels(shape.service, shape.attributes) if shape.kind == SpanKind.SERVER else None
+    if http is not None:
+        yield families.HTTP_DURATION, http
 
 
 def dropped(accounting: Mapping[str, int]) -> dict[str, int]:

@@ -92,6 +92,11 @@ class Databases:
         """Up to where both have each journal."""
         return {name: self.start_of(name) for name in self.aggregates.marks}
 
+    def is_folded(self) -> bool:
+        """Whether the totals have everything that the history has."""
+        folded = self.aggregates.marks
+        return all(folded.get(name, Position()).sequence >= mark.sequence for name, mark in self.history.marks.items())
+
     def orphaned_marks(self, root: Path) -> list[str]:
         """Journals that have marks but no directory any more."""
         try:
@@ -119,7 +124,7 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
         sqlite3.Error: a rollup or a series that the batch adds to can't be read.
     """
     batch = Batch(parts, history.dictionary, Intake(), aggregates.begin())
-    replayed, refilled, scratch = Intake(), Intake(), Dictionary()
+    replayed, refilled, scratch = Intake(), Intake(), Dictionary(dimensions=history.dictionary.dimensions)
     metrics: dict[str, list[bytes]] = {}
     for part in parts:
         name, definitions = part.reader.name, part.reader.definitions
@@ -140,6 +145,7 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
         for (service, type_), count in intake.exceptions.items():
             aggregates.count(batch.change, EXCEPTIONS, exception_labels(service, type_), count)
         _undecodable(batch.change, intake.undecodable)
+    aggregates.edges.fold(batch.change, batch.intake.folds, replayed.folds)
     for name in sorted(metrics, key=lambda name: name not in dead):  # the dead first: what they gave is older
         _undecodable(batch.change, aggregates.points.take(batch.change, name, metrics[name], dead))
     _join(batch.intake, refilled)

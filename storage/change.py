@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from .families import FamilySpec, Labels
 from .gauges import GaugeState, Reading, ReadingKey
+from .graph import GraphChange
 from .reader import Position
 from .rollups import RollupChange
 from .series import Delta, SeriesState
@@ -56,6 +57,7 @@ class Change:
     withdrawn: list[str] = field(default_factory=list)
     """Journals of the dead, whose readings go."""
     rollups: RollupChange = field(default_factory=RollupChange)
+    graph: GraphChange = field(default_factory=GraphChange)
     marks: dict[str, Position] = field(default_factory=dict)
     finished: list[str] = field(default_factory=list)
     accounting: dict[str, int] = field(default_factory=dict)

@@ -11,6 +11,11 @@ AGGREGATES = (
         "CREATE TABLE commands ( id TEXT NOT NULL, applied BIGINT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (id) ) "
         "WITHOUT ROWID"
     ),
+    (
+        "CREATE TABLE edges ( trace_id BLOB NOT NULL, span_id BIGINT NOT NULL, caller INTEGER NOT NULL, service TEXT "
+        "NOT NULL, failed INTEGER NOT NULL, messaging INTEGER NOT NULL, peer TEXT NOT NULL, duration BIGINT NOT NULL, "
+        "moment BIGINT NOT NULL, PRIMARY KEY (trace_id, span_id) ) WITHOUT ROWID"
+    ),
     "CREATE TABLE journals ( journal TEXT NOT NULL, counted BLOB NOT NULL, PRIMARY KEY (journal) ) WITHOUT ROWID",
     (
         'CREATE TABLE marks ( journal TEXT NOT NULL, segment INTEGER NOT NULL, "offset" INTEGER NOT NULL, sequence '

@@ -1,4 +1,4 @@
-"""The service graph in `aggregates.db`: edges as totals, and the ends that wait, in the transaction of what they come with."""
+"""The service graph in `aggregates.db`: edges as totals, and what waits, in the transaction of what it comes with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from .change import Change
 from .families import EDGE_CLIENT, EDGE_DROPPED, EDGE_FAILED, EDGE_MESSAGING, EDGE_SERVER, EDGE_TOTAL, Labels
 from .graph import Edge, Graph, Names, rows_of
-from .intake import Folds
+from .intake import DURATION, START, Folds
 from .metrics import Metrics
 
 _COLUMNS = "trace_id, span_id, caller, service, failed, messaging, peer, duration, moment"
@@ -67,6 +67,25 @@ class Edges:
                 state = self._metrics.find(change, self._metrics.known[spec.name], labels)
                 self._metrics.observe(change, state, sorted(durations))
 
+    def replay(self, graph: Graph, change: Change, folds: Folds) -> None:
+        """Add the edges in spans of the history to a change; time passes there as the spans themselves say.
+
+        Args:
+            graph: what waits during the replay, apart from what waits now.
+            change: it has no edges yet.
+            folds: of spans, in the order in which they arrived.
+        """
+        now = max(row[START] + row[DURATION] for rows in folds.values() for row in rows) / 1e9
+        graph.fold(change.graph, folds, now)
+        graph.expire(change.graph, now)
+        self.count(change)
+        graph.take(change.graph)
+
+    def go_on_from(self, change: Change, graph: Graph) -> None:
+        """Have a change take over what still waits at the end of a replay."""
+        now = self._clock()
+        change.graph.added = {key: (*each[:-1], now) for key, each in graph.waiting.items()}
+
     # --- committing ------------------------------------------------------------------------------------------------
 
     def write(self, connection: sqlite3.Connection, change: Change) -> None:
@@ -76,7 +95,7 @@ class Edges:
 
     def write_all(self, connection: sqlite3.Connection) -> None:
         """Write all that wait to a file that was made anew."""
-        connection.executemany(_INSERT, list(self.graph.rows()))
+        connection.executemany(_INSERT, list(rows_of(self.graph.waiting)))
 
     def take(self, change: Change) -> None:
         """Take in what a committed change did."""

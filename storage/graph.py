@@ -8,7 +8,7 @@ request of a caller that recorded nothing. After Tempo's service graph processor
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -114,12 +114,11 @@ class Graph:
         self._wait = wait
         self._limit = limit
         self._waiting: dict[Key, Waiting] = {}
-        """In the order of arrival."""
 
     @property
-    def open(self) -> int:
-        """How many ends wait."""
-        return len(self._waiting)
+    def waiting(self) -> Mapping[Key, Waiting]:
+        """What waits, in the order of arrival."""
+        return self._waiting
 
     # --- a batch ---------------------------------------------------------------------------------------------------
 
@@ -218,12 +217,8 @@ class Graph:
             end = End(bool(caller), False, service, bool(failed), bool(messaging), peer)
             self._waiting[trace_id, span_id] = (end, duration, moment, now)
 
-    def rows(self) -> Iterator[tuple[Any, ...]]:
-        """All that waits, in the form of `rows_of`."""
-        return rows_of(self._waiting)
 
-
-def rows_of(waiting: dict[Key, Waiting]) -> Iterator[tuple[Any, ...]]:
+def rows_of(waiting: Mapping[Key, Waiting]) -> Iterator[tuple[Any, ...]]:
     """(trace id, span id, caller, service, failed, messaging, peer, duration, moment) of each, to be stored."""
     for (trace_id, span_id), (end, duration, moment, _arrived) in waiting.items():
         yield (

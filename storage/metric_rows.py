@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Container
+from dataclasses import replace
 from math import nan
 from typing import Any
 
@@ -43,8 +44,8 @@ _decode_bounds = msgspec.msgpack.Decoder(tuple[float, ...]).decode
 def read_metrics(connection: sqlite3.Connection) -> dict[str, Metric]:
     """All metrics that have series or are given by a live process, with their series, and the store's own."""
     fetch = connection.execute
-    known = {name: Metric(spec) for name, spec in FAMILIES.items()}
-    known = {row[0]: _metric(row) for row in fetch(_METRICS + _IN_USE)} | known
+    known = {row[0]: _metric(row) for row in fetch(_METRICS + _IN_USE)}
+    known |= {name: _own_metric(connection, spec) for name, spec in FAMILIES.items()}
     starts: dict[tuple[str, str], int] = {}
     for row in fetch(f"{_SERIES} WHERE hidden=0"):
         metric = known.get(row[0])
@@ -74,6 +75,13 @@ def read_series(connection: sqlite3.Connection, state: SeriesState) -> SeriesSta
     """A series that has expired, by its metric and labels; None where there is none."""
     row = connection.execute(f"{_SERIES} WHERE metric=? AND labels=?", (state.spec.name, state.labels_text)).fetchone()
     return _series(state.spec, row) if row is not None else None
+
+
+def _own_metric(connection: sqlite3.Connection, spec: FamilySpec) -> Metric:
+    """One of the store's own, with the bounds that its buckets were counted by, where those are not the usual ones."""
+    row = connection.execute("SELECT bounds FROM metrics WHERE name=?", (spec.name,)).fetchone()
+    bounds = _decode_bounds(row[0]) if row is not None else spec.bounds
+    return Metric(spec if bounds == spec.bounds else replace(spec, bounds=bounds))
 
 
 def _metric(row: tuple[Any, ...]) -> Metric:

@@ -9,10 +9,20 @@ from __future__ import annotations
 import sqlite3
 from bisect import bisect_right
 from collections.abc import Container, Iterator
+from dataclasses import replace
 
 from .change import Change, Metric
 from .definitions import conflict, exposed_names
-from .families import FAMILIES, OVERFLOW, OVERFLOWED, STATUS_METRICS, FamilySpec, Labels
+from .families import (
+    FAMILIES,
+    HTTP_DURATION,
+    OVERFLOW,
+    OVERFLOWED,
+    SPAN_LATENCY,
+    STATUS_METRICS,
+    FamilySpec,
+    Labels,
+)
 from .gauges import GaugeState, worker_label
 from .metric_rows import delete_hidden, read_metric, read_metrics, read_series, write_metrics
 from .series import Delta, SeriesState
@@ -29,6 +39,7 @@ class Metrics:
         connection: the writer's.
         known: by name; the store's own are always there.
         born: since when nothing has been lost (ns): no series that is new began before.
+        outdated: how those of the store's own histograms are to be whose buckets have other bounds so far.
     """
 
     def __init__(self, settings: StoreSettings) -> None:
@@ -37,12 +48,19 @@ class Metrics:
         self.known: dict[str, Metric] = {}
         self.born = 0
         self._names: dict[str, str] = {}
-        self._bounds_ns = {name: [round(bound * 1e9) for bound in spec.bounds] for name, spec in FAMILIES.items()}
+        self.outdated: dict[str, FamilySpec] = {}
+        self._wanted = {
+            SPAN_LATENCY.name: replace(SPAN_LATENCY, bounds=settings.latency_buckets),
+            HTTP_DURATION.name: replace(HTTP_DURATION, bounds=settings.http_duration_buckets),
+        }
+        self._bounds_ns: dict[str, list[int]] = {}
 
     def load(self) -> None:
         """Take in what the database has."""
         self.known = read_metrics(self.connection)
+        self.outdated = {name: spec for name, spec in self._wanted.items() if not spec.matches(self.known[name].spec)}
         self._claim_names()
+        self._bounds_ns = {name: _in_ns(self.known[name].spec) for name in FAMILIES}
 
     def _claim_names(self) -> None:
         self._names = dict.fromkeys(STATUS_METRICS, "")
@@ -82,6 +100,10 @@ class Metrics:
             if (spec.help, spec.unit) != (metric.spec.help, metric.spec.unit):
                 change.texts[name] = spec
         return metric
+
+    def redefine(self, change: Change) -> None:
+        """Have a change begin anew all histograms that are outdated."""
+        change.metrics = {name: Metric(spec, change.time, is_committed=False) for name, spec in self.outdated.items()}
 
     def _refusal(self, change: Change, spec: FamilySpec, *, renamed: bool = False) -> str | None:
         """Why there can be no metric with a name and type that nobody has yet."""
@@ -149,15 +171,14 @@ class Metrics:
     def observe(self, change: Change, state: SeriesState, durations: list[int]) -> None:
         """Add sorted durations (ns) to one of the store's own histograms, in seconds."""
         delta = self.add(change, state, len(durations))
-        delta.sum += sum(durations) / 1e9
-        if delta.buckets is None:
-            delta.buckets = [0] * (len(state.spec.bounds) + 1)
-        below = 0
-        for index, bound in enumerate(self._bounds_ns[state.spec.name]):
-            at_most = bisect_right(durations, bound, below)
-            delta.buckets[index] += at_most - below
-            below = at_most
-        delta.buckets[-1] += len(durations) - below
+        _sort_into(delta, self._bounds_ns[state.spec.name], durations)
+
+    @staticmethod
+    def observe_again(change: Change, state: SeriesState, durations: list[int]) -> None:
+        """The same for what has been counted before, by other bounds."""
+        delta = change.delta(state)
+        delta.value += len(durations)
+        _sort_into(delta, _in_ns(state.spec), durations)
 
     # --- gauges ----------------------------------------------------------------------------------------------------
 
@@ -233,8 +254,7 @@ class Metrics:
     def take(self, change: Change) -> None:
         """Take a committed change into memory."""
         for name, metric in change.metrics.items():
-            metric.is_committed = True
-            self.known[name] = metric
+            self._replace(name, metric)
         for name, spec in change.texts.items():
             self.known[name].spec = spec
         if change.metrics:
@@ -253,6 +273,16 @@ class Metrics:
         for metric in self.known.values() if change.withdrawn else ():
             metric.users.difference_update(change.withdrawn)
 
+    def _replace(self, name: str, metric: Metric) -> None:
+        before = self.known.get(name)
+        for state in before.totals.values() if before is not None and before is not metric else ():
+            state.is_live = False
+        metric.is_committed = True
+        self.known[name] = metric
+        if name in FAMILIES:
+            self._bounds_ns[name] = _in_ns(metric.spec)
+            self.outdated.pop(name, None)
+
     def _drop(self, gauge: GaugeState) -> None:
         metric = self.known[gauge.spec.name]
         metric.gauges.pop(gauge.labels, None)
@@ -261,12 +291,29 @@ class Metrics:
 
     def everything(self, change: Change) -> None:
         """Have a change write all that memory has."""
-        own = {name: metric for name, metric in self.known.items() if name not in FAMILIES}
+        own = {name: metric for name, metric in self.known.items() if metric.spec is not FAMILIES.get(name)}
         change.metrics = own
         change.users = {name: set(metric.users) for name, metric in own.items()}
         for metric in self.known.values():
             change.series.update((state, Delta()) for state in metric.totals.values())
             change.readings.update((state, dict(state.readings)) for state in _gauges_of(metric) if state.readings)
+
+
+def _in_ns(spec: FamilySpec) -> list[int]:
+    return [round(bound * 1e9) for bound in spec.bounds]
+
+
+def _sort_into(delta: Delta, bounds: list[int], durations: list[int]) -> None:
+    """Add sorted durations (ns) to a delta's sum and buckets."""
+    delta.sum += sum(durations) / 1e9
+    if delta.buckets is None:
+        delta.buckets = [0] * (len(bounds) + 1)
+    below = 0
+    for index, bound in enumerate(bounds):
+        at_most = bisect_right(durations, bound, below)
+        delta.buckets[index] += at_most - below
+        below = at_most
+    delta.buckets[-1] += len(durations) - below
 
 
 def _gauges_of(metric: Metric) -> Iterator[GaugeState]:

@@ -11,6 +11,9 @@ DROP INDEX series_updated;
 CREATE TABLE metrics ( name TEXT NOT NULL, type TEXT NOT NULL, help TEXT NOT NULL, unit TEXT NOT NULL, \
 policy TEXT NOT NULL, bounds BLOB NOT NULL, since BIGINT NOT NULL, updated BIGINT NOT NULL, \
 PRIMARY KEY (name) ) WITHOUT ROWID;
+CREATE TABLE edges ( trace_id BLOB NOT NULL, span_id BIGINT NOT NULL, caller INTEGER NOT NULL, \
+service TEXT NOT NULL, failed INTEGER NOT NULL, messaging INTEGER NOT NULL, peer TEXT NOT NULL, \
+duration BIGINT NOT NULL, moment BIGINT NOT NULL, PRIMARY KEY (trace_id, span_id) ) WITHOUT ROWID;
 CREATE TABLE producers ( journal TEXT NOT NULL, metric TEXT NOT NULL, PRIMARY KEY (journal, metric) ) WITHOUT ROWID;
 CREATE TABLE readings ( journal TEXT NOT NULL, metric TEXT NOT NULL, labels TEXT NOT NULL, series TEXT NOT NULL, \
 value REAL, sum REAL NOT NULL, buckets BLOB, time BIGINT NOT NULL, \

@@ -106,6 +106,23 @@ readings = Table(
     sqlite_with_rowid=False,
 )
 
+edges = Table(
+    "edges",
+    aggregates,
+    Column("trace_id", BLOB, nullable=False),
+    Column("span_id", BigInteger, nullable=False, comment="of the calling span, as a signed 64-bit integer"),
+    Column("caller", Integer, nullable=False, comment="1 where the calling span is there; 0 where the other one is"),
+    Column("service", TEXT, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("messaging", Integer, nullable=False, comment="1 of a producer or consumer"),
+    Column("peer", TEXT, nullable=False, comment="whom the span itself names; empty where it does not"),
+    Column("duration", BigInteger, nullable=False),
+    Column("moment", BigInteger, nullable=False, comment="when a producer ended or a consumer began; else 0"),
+    PrimaryKeyConstraint("trace_id", "span_id"),
+    comment="ends of edges of the service graph that wait for the other one",
+    sqlite_with_rowid=False,
+)
+
 operations = Table(
     "operations",
     aggregates,

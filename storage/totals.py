@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import accumulate
 from math import nan
 from pathlib import Path
@@ -17,6 +18,7 @@ from .batch import drops
 from .exemplars import exemplar_views
 from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec
 from .intake import MINUTE
+from .naming import TEMPO, Naming
 from .reading import Readers
 from .records import SpanKind
 from .schema import accounting, commands, metrics, operations, properties, rollups, series
@@ -27,12 +29,18 @@ from .views import Family, OperationSummary, Series, Totals
 class TotalsReader:
     """Keeps the last committed totals and reads only what has changed since.
 
+    Args:
+        path: of the database.
+        readers: connections.
+        names: what the span metrics are called; see `naming.py`.
+
     What has not changed is the same object as before: a series while its version stays, a family while all of
     its series do, and the whole while nothing was committed.
     """
 
-    def __init__(self, path: Path, readers: Readers) -> None:
+    def __init__(self, path: Path, readers: Readers, names: str = TEMPO) -> None:
         self._path = path
+        self._naming = Naming(names)
         self._readers = readers
         self._lock = threading.Lock()
         self._forget()
@@ -80,16 +88,20 @@ class TotalsReader:
         figures = {row.name: row.value for row in connection.execute(select(accounting))}
         self._own = {family.name: self._kept(family) for family in _own(figures, commit)}
         self._commit = commit
-        self._totals = Totals([*self._ordered(), *self._own.values()], commit)
+        self._totals = Totals(self._naming.give([*self._ordered(), *self._own.values()]), commit)
 
     def _read_specs(self, connection: Connection) -> set[str]:
         """Definitions that have changed; their names."""
         changed = set()
         for row in connection.execute(select(metrics).where(metrics.c.updated > self._commit)):
-            if row.name not in FAMILIES:
-                bounds = msgspec.msgpack.decode(row.bounds, type=tuple[float, ...])
-                self._specs[row.name] = FamilySpec(row.name, row.help, bounds, row.unit, row.type, row.policy)
-                changed.add(row.name)
+            bounds = msgspec.msgpack.decode(row.bounds, type=tuple[float, ...])
+            own = FAMILIES.get(row.name)
+            self._specs[row.name] = (
+                FamilySpec(row.name, row.help, bounds, row.unit, row.type, row.policy)
+                if own is None
+                else replace(own, bounds=bounds)
+            )
+            changed.add(row.name)
         return changed
 
     def _read_series(self, connection: Connection) -> set[str]:

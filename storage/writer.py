@@ -27,7 +27,7 @@ from .gather import Gatherer, Part, join_part
 from .layout import partition_files
 from .partitions import History
 from .reader import Position
-from .rebuild import refold, restore
+from .rebuild import rebucket, refold, restore
 from .role import Role
 from .settings import StoreSettings
 from .state import WriterState
@@ -305,8 +305,9 @@ class Writer:
         self._publish()
         self._notice_replaced()
         self._make_durable()
-        self._count_quiet()
+        self._count_without_records()
         self._finish_dead()
+        self._rebucket()
         if self._is_due("retention", _RETENTION):
             with self._blaming("history"):
                 for path in self._databases.history.expired(time.time_ns()):
@@ -332,16 +333,29 @@ class Writer:
         with self._blaming("history"):
             self._databases.history.roll()
 
-    def _count_quiet(self) -> None:
-        """Take the processes' own counters in, also of those that have nothing to say else."""
+    def _rebucket(self) -> None:
+        """Count histograms anew whose bounds the settings have changed, once the totals have all of the history."""
+        bases = self._databases
+        if not bases.aggregates.metrics.outdated or not bases.is_folded():
+            return
+        names = ", ".join(bases.aggregates.metrics.outdated)
+        _logger.info("tracekeep: %s: counted anew from the history, as the settings give other buckets", names)
+        with self._blaming("aggregates"):
+            rebucket(bases.history.directory, bases.aggregates)
+        self._announce()
+
+    def _count_without_records(self) -> None:
+        """Take in what no record brings: the own counters of processes that say nothing else, and that time passes."""
         aggregates = self._databases.aggregates
-        change = aggregates.begin()
-        for name, reader in self._gather.readers.items():
-            count_quiet(change, name, reader.state(), aggregates)
-        if change.accounting:
-            with self._blaming("aggregates"):
-                aggregates.apply(change)
-            self._announce()
+        with self._blaming("aggregates"):
+            change = aggregates.begin()
+            for name, reader in self._gather.readers.items():
+                count_quiet(change, name, reader.state(), aggregates)
+            aggregates.edges.expire(change, self._caught_up)
+            if not (change.accounting or change.graph):
+                return
+            aggregates.apply(change)
+        self._announce()
 
     def _finish_dead(self) -> None:
         """Account for dead processes' journals that are read to their end, and remove them."""
@@ -396,7 +410,10 @@ class Writer:
             base.renew(broken=broken)
             if self._refolding is not None:
                 self._refolding.close()
-            self._refolding, self._refolded = refold(bases.history.directory, base), base.recent_rollups()
+            self._refolding, self._refolded = (
+                refold(bases.history.directory, base, base.fold_rollups),
+                base.recent_rollups(),
+            )
             return
         bases.history.marks = {name: self._verified.get(name, Position()) for name in bases.history.marks}
         bases.history.renew(broken=broken)

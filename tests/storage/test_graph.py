@@ -63,7 +63,7 @@ class Writer:
             self.edges.setdefault(tuple(names), []).append(edge)
         self.dropped.update(change.dropped)
         self.graph.take(change)
-        assert len(self.stored) == self.graph.open
+        assert len(self.stored) == len(self.graph.waiting)
 
     def found(self):
         """(count, failed, server durations, caller durations, messaging durations) by names."""
@@ -135,7 +135,7 @@ def test_pairs_become_edges_in_any_order(calls, data):
         names: (len(failed), sum(failed), sorted(server), sorted(caller), sorted(messaging))
         for names, (failed, server, caller, messaging) in expected.items()
     }
-    assert (writer.graph.open, writer.dropped) == (0, {})
+    assert (len(writer.graph.waiting), writer.dropped) == (0, {})
 
 
 @given(kept=st.lists(st.booleans(), min_size=1, max_size=40), data=st.data())
@@ -147,11 +147,11 @@ def test_nothing_is_counted_twice_or_not_at_all(kept, data):
         spans += [one, other] if both else [data.draw(st.sampled_from([one, other]))]
     for each in data.draw(st.permutations(spans)):
         writer.fold([each])
-        assert writer.graph.open <= 5
+        assert len(writer.graph.waiting) <= 5
     pairs = sum(edge[0] for edge in writer.found().values())
-    assert 2 * pairs + writer.graph.open + writer.dropped["full"] == len(spans)
+    assert 2 * pairs + len(writer.graph.waiting) + writer.dropped["full"] == len(spans)
     writer.expire(100.0)
-    assert writer.graph.open == 0
+    assert len(writer.graph.waiting) == 0
     assert 2 * pairs + writer.dropped["full"] + writer.dropped["unpaired"] == len(spans)
 
 
@@ -159,7 +159,7 @@ def test_a_request_without_a_parent_is_the_users(writer):
     """It is an edge at once, and its caller's duration is nobody's."""
     writer.fold([span(duration=5), span(duration=3, status=ERROR), span(duration=4)])
     assert writer.found() == {(USER, "shop", VIRTUAL): (3, 1, [3, 4, 5], [], [])}
-    assert writer.graph.open == 0
+    assert len(writer.graph.waiting) == 0
 
 
 def test_requests_with_and_without_a_parent_come_together(writer):
@@ -186,7 +186,7 @@ def test_a_database_call_is_an_edge_at_once(writer, attributes, node):
     """The database is named as Tempo names it, and both durations are what the caller saw."""
     writer.fold([span("shop", CLIENT, duration=5, **attributes), span("shop", CLIENT, status=ERROR, **attributes)])
     assert writer.found() == {("shop", node, DATABASE): (2, 1, [5, MS], [5, MS], [])}
-    assert writer.graph.open == 0
+    assert len(writer.graph.waiting) == 0
 
 
 def test_databases_are_told_apart(writer):
@@ -199,7 +199,7 @@ def test_a_peer_that_records_nothing_is_a_virtual_node(writer):
     """A caller that names its peer is given up on after 10 s as an edge; one that names none is counted."""
     writer.fold([span("shop", CLIENT, duration=5, peer_service="payments"), span("shop", CLIENT)], now=100.0)
     writer.expire(109.0)
-    assert (writer.found(), writer.graph.open) == ({}, 2)
+    assert (writer.found(), len(writer.graph.waiting)) == ({}, 2)
     writer.expire(110.0)
     assert writer.found() == {("shop", "payments", VIRTUAL): (1, 0, [5], [5], [])}
     assert writer.dropped == {"unpaired": 1}
@@ -240,22 +240,22 @@ def test_two_servers_of_one_call(order):
         writer.fold([spans[number]])
     writer.expire(10.0)
     assert writer.found()["shop", "stock", DIRECT][0] == 1
-    assert (writer.dropped, writer.graph.open) == ({"unpaired": 1}, 0)
+    assert (writer.dropped, len(writer.graph.waiting)) == ({"unpaired": 1}, 0)
 
 
 def test_other_spans_are_none_of_it(writer):
     """Spans inside a service are no end of anything."""
     writer.fold([span(kind=INTERNAL), span(kind=0, db_system="redis")])
-    assert (writer.found(), writer.graph.open) == ({}, 0)
+    assert (writer.found(), len(writer.graph.waiting)) == ({}, 0)
 
 
 def test_what_waits_is_bounded():
     """Past the limit spans are counted as dropped, until what has waited long enough makes room."""
     writer = Writer(limit=3)
     writer.fold([span("shop", CLIENT, number) for number in range(1, 6)], now=0.0)
-    assert (writer.graph.open, writer.dropped) == (3, {"full": 2})
+    assert (len(writer.graph.waiting), writer.dropped) == (3, {"full": 2})
     writer.fold([span("shop", CLIENT, number) for number in range(11, 15)], now=10.0)
-    assert (writer.graph.open, writer.dropped) == (3, {"full": 3, "unpaired": 3})
+    assert (len(writer.graph.waiting), writer.dropped) == (3, {"full": 3, "unpaired": 3})
     writer.fold([span("stock", SERVER, parent_id=number) for number in range(11, 14)], now=10.0)
     assert writer.found()["shop", "stock", DIRECT][0] == 3
 
