@@ -15,6 +15,7 @@ from pathlib import Path
 from . import engine, families
 from .change import Change
 from .edges import Edges
+from .exemplars import One, newest, of_span
 from .families import FamilySpec, Labels
 from .intake import DURATION, START, Folds, Row
 from .layout import APPLICATION_ID
@@ -22,7 +23,7 @@ from .metrics import Metrics
 from .migrations import AGGREGATES as MIGRATIONS
 from .points import Points
 from .reader import Position
-from .records import SpanKind
+from .records import SpanKind, StatusCode
 from .rollups import Ended, Rollups
 from .series import SeriesState
 from .settings import StoreSettings
@@ -91,35 +92,46 @@ class Aggregates:
         """An empty change, to be the next commit."""
         return Change(self.commit + 1, time.time_ns())
 
-    def fold(self, change: Change, folds: Folds) -> None:
-        """Add a batch's spans to the totals and rollups of a change."""
+    def fold(self, change: Change, folds: Folds, stored: int = 0) -> None:
+        """Add a batch's spans to the totals and rollups of a change.
+
+        Args:
+            change: to add to.
+            folds: the spans.
+            stored: when the partition was opened that has them (ns): then some become exemplars.
+        """
         for (shape, minute), rows in folds.items():
-            durations = sorted(map(_duration, rows))
-            self._fold_totals(change, shape, durations)
+            ordered = sorted(rows, key=_duration)
+            durations = list(map(_duration, ordered))
+            self._fold_totals(change, shape, durations, ordered, stored)
             self._fold_rollups(change, shape, minute, durations, rows)
 
-    def fold_rollups(self, change: Change, folds: Folds) -> None:
+    def fold_rollups(self, change: Change, folds: Folds, _stored: int = 0) -> None:
         """Add spans to the rollups of a change alone."""
         for (shape, minute), rows in folds.items():
             self._fold_rollups(change, shape, minute, sorted(map(_duration, rows)), rows)
 
-    def fold_redefined(self, change: Change, folds: Folds) -> None:
+    def fold_redefined(self, change: Change, folds: Folds, stored: int) -> None:
         """Add spans to those histograms alone that a change defines anew."""
         for (shape, _minute), rows in folds.items():
-            durations = sorted(map(_duration, rows))
+            ordered = sorted(rows, key=_duration)
+            durations = list(map(_duration, ordered))
             for spec, labels in _counted_in(shape):
                 metric = change.metrics.get(spec.name)
                 if metric is not None:
-                    self.metrics.observe_again(change, self.metrics.find(change, metric, labels), durations)
+                    state = self.metrics.find(change, metric, labels)
+                    self.metrics.observe_again(change, state, durations, ordered, stored)
 
-    def _fold_totals(self, change: Change, shape: Shape, durations: list[int]) -> None:
+    def _fold_totals(self, change: Change, shape: Shape, durations: list[int], rows: list[Row], stored: int) -> None:
         if shape.series is None or not all(state is None or state.is_live for state in shape.series):
             shape.series = self._series_of(change, shape)
         calls, latency, http = shape.series
-        self.metrics.add(change, calls, len(durations))
-        self.metrics.observe(change, latency, durations)
+        delta = self.metrics.add(change, calls, len(durations))
+        if stored and shape.status == StatusCode.ERROR:
+            delta.exemplars = newest(delta.exemplars, {0: of_span(rows[-1], 1.0, stored, change.time)})
+        self.metrics.observe(change, latency, durations, rows, stored)
         if http is not None:
-            self.metrics.observe(change, http, durations)
+            self.metrics.observe(change, http, durations, rows, stored)
 
     def _fold_rollups(self, change: Change, shape: Shape, minute: int, durations: list[int], rows: list[Row]) -> None:
         last = max(map(add, map(_start, rows), map(_duration, rows)))
@@ -136,9 +148,9 @@ class Aggregates:
         """
         return self.metrics.find(change, self.metrics.known[spec.name], labels)
 
-    def count(self, change: Change, spec: FamilySpec, labels: Labels, amount: int) -> None:
+    def count(self, change: Change, spec: FamilySpec, labels: Labels, amount: int, exemplar: One | None = None) -> None:
         """Add to one of the store's own counters."""
-        self.metrics.count(change, spec, labels, amount)
+        self.metrics.count(change, spec, labels, amount, exemplar)
 
     # --- committing ------------------------------------------------------------------------------------------------
 

@@ -141,9 +141,8 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
         batch.before.setdefault(name, part.before)
         batch.marks[name] = part.after
     for intake in (batch.intake, replayed):
-        aggregates.fold(batch.change, intake.folds)
-        for (service, type_), count in intake.exceptions.items():
-            aggregates.count(batch.change, EXCEPTIONS, exception_labels(service, type_), count)
+        aggregates.fold(batch.change, intake.folds, history.opened)
+        _count_exceptions(batch.change, intake, aggregates, history.opened)
         _undecodable(batch.change, intake.undecodable)
     aggregates.edges.fold(batch.change, batch.intake.folds, replayed.folds)
     for name in sorted(metrics, key=lambda name: name not in dead):  # the dead first: what they gave is older
@@ -151,6 +150,14 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
     _join(batch.intake, refilled)
     batch.change.marks = batch.marks
     return batch
+
+
+def _count_exceptions(change: Change, intake: Intake, aggregates: Aggregates, stored: int) -> None:
+    newest = {(row.service, row.type): row for row in intake.errors}
+    for (service, type_), count in intake.exceptions.items():
+        row = newest[service, type_]
+        exemplar = (row.trace_id, row.span_id, 1.0, min(row.time, change.time), stored)
+        aggregates.count(change, EXCEPTIONS, exception_labels(service, type_), count, exemplar)
 
 
 def _slices(

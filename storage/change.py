@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from .exemplars import Exemplars
 from .families import FamilySpec, Labels
 from .gauges import GaugeState, Reading, ReadingKey
 from .graph import GraphChange
@@ -44,6 +45,8 @@ class Change:
     """When it was begun (ns)."""
     series: dict[SeriesState, Delta] = field(default_factory=dict)
     expired: list[SeriesState] = field(default_factory=list)
+    exemplars: dict[SeriesState, Exemplars | None] = field(default_factory=dict)
+    """Of series that have others now, though nothing was counted in them."""
     readings: dict[GaugeState, dict[ReadingKey, Reading | None]] = field(default_factory=dict)
     """Of gauges, those that have changed; None where one is gone."""
     metrics: dict[str, Metric] = field(default_factory=dict)

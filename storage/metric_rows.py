@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from .change import Change, Metric
-from .exemplars import decode_exemplars, encode_exemplars
+from .exemplars import Exemplars, decode_exemplars, encode_exemplars
 from .families import FAMILIES, OVERFLOW, FamilySpec
 from .gauges import GaugeState, Reading, combine, worker_label
 from .series import (
@@ -31,6 +31,7 @@ _SERIES = "SELECT metric, labels, start, touched, value, sum, buckets, exemplars
 _METRICS = "SELECT name, type, help, unit, policy, bounds, since FROM metrics"
 _IN_USE = " WHERE name IN (SELECT metric FROM series WHERE hidden=0) OR name IN (SELECT metric FROM producers)"
 _UPSERT_SERIES = "INSERT OR REPLACE INTO series VALUES (?,?,?,?,?,0,?,?,?,?)"
+_UPDATE_EXEMPLARS = "UPDATE series SET exemplars=?, updated=? WHERE metric=? AND labels=? AND hidden=0"
 _HIDE = "UPDATE series SET hidden=?, updated=?, touched=?, exemplars=NULL WHERE metric=? AND labels=?"
 _UPSERT_METRIC = "INSERT OR REPLACE INTO metrics VALUES (?,?,?,?,?,?,?,?)"
 _UPSERT_READING = "INSERT OR REPLACE INTO readings VALUES (?,?,?,?,?,?,?,?)"
@@ -134,6 +135,7 @@ def write_metrics(connection: sqlite3.Connection, change: Change) -> None:
         "UPDATE metrics SET help=?, unit=?, updated=? WHERE name=?",
         [(spec.help, spec.unit, change.commit, name) for name, spec in change.texts.items()],
     )
+    many(_UPDATE_EXEMPLARS, [_exemplars_row(state, change.commit, held) for state, held in change.exemplars.items()])
     many(_UPSERT_SERIES, [_series_row(state, change, delta) for state, delta in change.series.items()])
     many(_HIDE, [_hide_row(EXPIRED, change.commit, state.touched, state) for state in change.expired])
     _write_gauges(connection, change)
@@ -173,6 +175,10 @@ def _series_row(state: SeriesState, change: Change, delta: Delta) -> tuple[Any, 
     value, total, buckets, exemplars = state.after(delta)
     key = (state.spec.name, state.labels_text, state.start, change.commit, change.time)
     return (*key, value, storable(total), encode_buckets(buckets), encode_exemplars(exemplars))
+
+
+def _exemplars_row(state: SeriesState, commit: int, exemplars: Exemplars | None) -> tuple[Any, ...]:
+    return (encode_exemplars(exemplars), commit, state.spec.name, state.labels_text)
 
 
 def _gauge_row(state: GaugeState, change: Change, reading: Reading) -> tuple[Any, ...]:

@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from .change import Change, Metric
 from .definitions import conflict, exposed_names
+from .exemplars import Candidates, One, kept_in, newest, of_span
 from .families import (
     FAMILIES,
     HTTP_DURATION,
@@ -24,6 +25,7 @@ from .families import (
     Labels,
 )
 from .gauges import GaugeState, worker_label
+from .intake import DURATION, Row
 from .metric_rows import delete_hidden, read_metric, read_metrics, read_series, write_metrics
 from .series import Delta, SeriesState
 from .settings import StoreSettings
@@ -48,6 +50,7 @@ class Metrics:
         self.known: dict[str, Metric] = {}
         self.born = 0
         self._names: dict[str, str] = {}
+        self.candidates = Candidates()
         self.outdated: dict[str, FamilySpec] = {}
         self._wanted = {
             SPAN_LATENCY.name: replace(SPAN_LATENCY, bounds=settings.latency_buckets),
@@ -151,9 +154,13 @@ class Metrics:
                 known[labels] = state
         return state
 
-    def count(self, change: Change, spec: FamilySpec, labels: Labels, amount: float) -> None:
+    def count(
+        self, change: Change, spec: FamilySpec, labels: Labels, amount: float, exemplar: One | None = None
+    ) -> None:
         """Add to one of the store's own counters."""
-        self.add(change, self.find(change, self.known[spec.name], labels), amount)
+        delta = self.add(change, self.find(change, self.known[spec.name], labels), amount)
+        if exemplar is not None:
+            delta.exemplars = newest(delta.exemplars, {0: exemplar})
 
     def add(self, change: Change, state: SeriesState, amount: float) -> Delta:
         """Add to a series' value; what this change adds to it so far."""
@@ -168,17 +175,49 @@ class Metrics:
         if spec is not OVERFLOWED:
             self.count(change, OVERFLOWED, (("metric", spec.name),), amount)
 
-    def observe(self, change: Change, state: SeriesState, durations: list[int]) -> None:
-        """Add sorted durations (ns) to one of the store's own histograms, in seconds."""
-        delta = self.add(change, state, len(durations))
-        _sort_into(delta, self._bounds_ns[state.spec.name], durations)
+    def observe(
+        self, change: Change, state: SeriesState, durations: list[int], rows: list[Row] | None = None, stored: int = 0
+    ) -> None:
+        """Add sorted durations (ns) to one of the store's own histograms, in seconds.
 
-    @staticmethod
-    def observe_again(change: Change, state: SeriesState, durations: list[int]) -> None:
+        Args:
+            change: to add to.
+            state: the histogram.
+            durations: in ns, sorted.
+            rows: of the spans that took so long, in this order, where some are to be exemplars: in each bucket the
+                slowest of a batch, and of several batches the newest.
+            stored: when the partition was opened that has them (ns).
+        """
+        delta = self.add(change, state, len(durations))
+        ends = _sort_into(delta, self._bounds_ns[state.spec.name], durations)
+        if rows is not None and stored:
+            self._show(change, delta, ends, rows, stored)
+
+    def observe_again(
+        self, change: Change, state: SeriesState, durations: list[int], rows: list[Row], stored: int
+    ) -> None:
         """The same for what has been counted before, by other bounds."""
         delta = change.delta(state)
         delta.value += len(durations)
-        _sort_into(delta, _in_ns(state.spec), durations)
+        self._show(change, delta, _sort_into(delta, _in_ns(state.spec), durations), rows, stored)
+
+    @staticmethod
+    def _show(change: Change, delta: Delta, ends: dict[int, int], rows: list[Row], stored: int) -> None:
+        found = {
+            bucket: of_span(rows[end - 1], rows[end - 1][DURATION] / 1e9, stored, change.time)
+            for bucket, end in ends.items()
+        }
+        delta.exemplars = newest(delta.exemplars, found)
+
+    def keep_exemplars(self, change: Change, partitions: Container[int]) -> None:
+        """Have a change drop the exemplars that lead into other partitions than some, given by their opening (ns)."""
+        for metric in self.known.values():
+            for state in metric.totals.values():
+                held = change.exemplars.get(state, state.exemplars)
+                if held:
+                    kept = kept_in(held, partitions)
+                    if len(kept or ()) < len(held):
+                        change.exemplars[state] = kept
 
     # --- gauges ----------------------------------------------------------------------------------------------------
 
@@ -261,8 +300,12 @@ class Metrics:
             self._claim_names()
         for name, journals in change.users.items():
             self.known[name].users |= journals
+        for state, held in change.exemplars.items():
+            state.exemplars = held
         for state, delta in change.series.items():
             state.take(delta, change.time)
+            if delta.candidates:
+                self.candidates.take(state, delta.candidates)
         for state in change.expired:
             state.is_live = False
             self.known[state.spec.name].totals.pop(state.labels, None)
@@ -303,17 +346,21 @@ def _in_ns(spec: FamilySpec) -> list[int]:
     return [round(bound * 1e9) for bound in spec.bounds]
 
 
-def _sort_into(delta: Delta, bounds: list[int], durations: list[int]) -> None:
-    """Add sorted durations (ns) to a delta's sum and buckets."""
+def _sort_into(delta: Delta, bounds: list[int], durations: list[int]) -> dict[int, int]:
+    """Add sorted durations (ns) to a delta's sum and buckets; for each bucket that has some, how many come up to it."""
     delta.sum += sum(durations) / 1e9
     if delta.buckets is None:
         delta.buckets = [0] * (len(bounds) + 1)
-    below = 0
+    below, ends = 0, {}
     for index, bound in enumerate(bounds):
         at_most = bisect_right(durations, bound, below)
-        delta.buckets[index] += at_most - below
-        below = at_most
-    delta.buckets[-1] += len(durations) - below
+        if at_most > below:
+            delta.buckets[index] += at_most - below
+            ends[index] = below = at_most
+    if below < len(durations):
+        delta.buckets[-1] += len(durations) - below
+        ends[len(bounds)] = len(durations)
+    return ends
 
 
 def _gauges_of(metric: Metric) -> Iterator[GaugeState]:

@@ -89,7 +89,7 @@ class Points:
         )
         delta = change.delta(state)
         delta.add(Delta(amount.value, amount.sum, list(amount.buckets) if amount.buckets is not None else None))
-        delta.exemplars = newest(delta.exemplars, chosen(point.exemplars, len(spec.bounds) + 1, change.time))
+        delta.candidates = newest(delta.candidates, chosen(point.exemplars, len(spec.bounds) + 1, change.time))
         if state.labels == OVERFLOW:
             self._metrics.count_overflow(change, spec, 1)
 

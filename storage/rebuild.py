@@ -33,8 +33,8 @@ _SPANS = (
 _ERRORS = "SELECT service, type, count(*) FROM errors GROUP BY 1, 2"
 _OPERATIONS = "SELECT o.id, g.service, o.name, o.kind, g.resource FROM operations o JOIN origins g ON g.id = o.origin"
 
-Fold = Callable[[Change, Folds], None]
-"""Adds spans, in the order of their arrival, to a change."""
+Fold = Callable[[Change, Folds, int], None]
+"""Adds spans, in the order of their arrival, to a change; the last is when their partition was opened (ns)."""
 
 
 def refold(
@@ -52,11 +52,12 @@ def refold(
         except sqlite3.Error:
             continue
         try:
+            opened = (connection.execute("SELECT opened FROM window").fetchone() or (0,))[0]
             if with_errors:
                 yield _count_errors(connection, aggregates)
             for rows, folds in _read_folds(connection, last, aggregates.dimensions):
                 change = aggregates.begin()
-                fold(change, folds)
+                fold(change, folds, opened)
                 change.accounting = {"accepted": rows, "stored": rows}
                 yield change
         except sqlite3.Error:
@@ -132,8 +133,8 @@ def restore(directory: Path, aggregates: Aggregates, marks: dict[str, Any]) -> i
     """
     graph = Graph()
 
-    def fold(change: Change, folds: Folds) -> None:
-        aggregates.fold(change, folds)
+    def fold(change: Change, folds: Folds, opened: int) -> None:
+        aggregates.fold(change, folds, opened)
         aggregates.edges.replay(graph, change, folds)
 
     aggregates.forget_rollups()
@@ -159,7 +160,11 @@ def rebucket(directory: Path, aggregates: Aggregates) -> None:
     """
     totals = aggregates.begin()
     aggregates.metrics.redefine(totals)
-    for _step in refold(directory, aggregates, lambda _step, folds: aggregates.fold_redefined(totals, folds)):
+
+    def fold(_step: Change, folds: Folds, opened: int) -> None:
+        aggregates.fold_redefined(totals, folds, opened)
+
+    for _step in refold(directory, aggregates, fold):
         sleep(0)  # the app's threads come first
     aggregates.apply(totals)
 

@@ -57,7 +57,7 @@ series = Table(
     Column("value", REAL, comment="of a counter or gauge, NULL where it is no number; of a histogram its count"),
     Column("sum", REAL, nullable=False),
     Column("buckets", BLOB, comment="msgpack array of counts per bucket, not cumulative, +Inf last"),
-    Column("exemplars", BLOB, comment="msgpack map, bucket: [trace id, span id, value, time]; the newest of each"),
+    Column("exemplars", BLOB, comment="msgpack map, bucket: [trace id, span id, value, time, partition]"),
     PrimaryKeyConstraint("metric", "labels"),
     sqlite_with_rowid=False,
 )

@@ -57,6 +57,8 @@ class Delta:
     sum: float = 0.0
     buckets: list[float] | None = None
     exemplars: Exemplars | None = None
+    candidates: Exemplars | None = None
+    """Exemplars whose trace isn't known to be stored."""
 
     def add(self, more: Delta) -> None:
         """Add another delta of the same series."""
@@ -66,6 +68,7 @@ class Delta:
             have = self.buckets or [0] * len(more.buckets)
             self.buckets = [one + other for one, other in zip(have, more.buckets, strict=True)]
         self.exemplars = newest(self.exemplars, more.exemplars)
+        self.candidates = newest(self.candidates, more.candidates)
 
 
 def encode_labels(labels: Labels) -> str:

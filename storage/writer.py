@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -68,6 +68,7 @@ class Writer:
         self._complaints = Complaints()
         self._gatherer: Gatherer | None = None
         self._bases: Databases | None = None
+        self._partitions: frozenset[int] = frozenset()
         self._verified: dict[str, Position] = {}
         self._refolding: Generator[Change, None, None] | None = None
         self._refolded: frozenset[tuple[int, int]] = frozenset()
@@ -198,6 +199,7 @@ class Writer:
         self._gatherer = Gatherer(self._data_dir / "journal", self._bases.start_of, self._own)
         self._gather.discover()
         self._verified = self._bases.common_marks()
+        self._partitions = frozenset()
         self._announce()
 
     @staticmethod
@@ -308,9 +310,13 @@ class Writer:
         self._count_without_records()
         self._finish_dead()
         self._rebucket()
+        self._tend_exemplars()
         if self._is_due("retention", _RETENTION):
             with self._blaming("history"):
-                for path in self._databases.history.expired(time.time_ns()):
+                expired = self._databases.history.expired(time.time_ns())
+            self._tend_exemplars(expired)
+            with self._blaming("history"):
+                for path in expired:
                     engine.remove(path)
             with self._blaming("aggregates"):
                 self._databases.aggregates.prune(time.time())
@@ -332,6 +338,21 @@ class Writer:
     def _roll(self) -> None:
         with self._blaming("history"):
             self._databases.history.roll()
+
+    def _tend_exemplars(self, leaving: Collection[Path] = ()) -> None:
+        """Drop exemplars that lead nowhere, or will when some partitions leave; confirm those that lead somewhere."""
+        aggregates, history = self._databases.aggregates, self._databases.history
+        with self._blaming("history"):
+            held = frozenset(opened for path, opened in history.present().items() if path not in leaving)
+            change = aggregates.begin()
+            change.exemplars = aggregates.metrics.candidates.confirm(history.holds, history.opened, change.time)
+        with self._blaming("aggregates"):
+            if held != self._partitions:
+                aggregates.metrics.keep_exemplars(change, held)
+            if change.exemplars:
+                aggregates.apply(change)
+                self._announce()
+            self._partitions = held
 
     def _rebucket(self) -> None:
         """Count histograms anew whose bounds the settings have changed, once the totals have all of the history."""
