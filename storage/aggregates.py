@@ -15,7 +15,7 @@ from pathlib import Path
 from . import engine, families
 from .change import Change
 from .edges import Edges
-from .exemplars import One, newest, of_span
+from .exemplars import One
 from .families import FamilySpec, Labels
 from .intake import DURATION, START, Folds, Row
 from .layout import APPLICATION_ID
@@ -126,9 +126,9 @@ class Aggregates:
         if shape.series is None or not all(state is None or state.is_live for state in shape.series):
             shape.series = self._series_of(change, shape)
         calls, latency, http = shape.series
-        delta = self.metrics.add(change, calls, len(durations))
+        self.metrics.add(change, calls, len(durations))
         if stored and shape.status == StatusCode.ERROR:
-            delta.exemplars = newest(delta.exemplars, {0: of_span(rows[-1], 1.0, stored, change.time)})
+            self.metrics.show_failed(change, calls, rows[-1], stored)
         self.metrics.observe(change, latency, durations, rows, stored)
         if http is not None:
             self.metrics.observe(change, http, durations, rows, stored)

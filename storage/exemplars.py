@@ -26,13 +26,16 @@ _TRACE_BYTES = 16
 _MAX_CANDIDATES = 10_000
 _LOOKS = 100
 """Series whose candidates are looked for at a time: each look costs some 20 µs."""
+PACE = 1_000_000_000
+"""ns: a series' exemplars are renewed once a second at most, as that costs more than to count the span."""
 _PATIENCE = 60_000_000_000
 """ns that a trace may take to be stored after it was made an exemplar: its request must end first."""
 
 
-def of_span(row: Row, value: float, stored: int, now: int) -> One:
-    """A span's row as an exemplar; a clock that is ahead must not make it the newest for ever."""
-    return row[TRACE], row[SPAN] & _MAX_SPAN_ID, value, min(row[START] + row[DURATION], now), stored
+def of_span(row: Row, stored: int, now: int) -> One:
+    """A span's row as an exemplar, in seconds; a clock that is ahead must not make it the newest for ever."""
+    duration = row[DURATION]
+    return row[TRACE], row[SPAN] & _MAX_SPAN_ID, duration / 1e9, min(row[START] + duration, now), stored
 
 
 def chosen(points: Iterable[tuple[int, bytes, int, float, int]] | None, buckets: int, now: int) -> Exemplars | None:

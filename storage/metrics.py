@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from .change import Change, Metric
 from .definitions import conflict, exposed_names
-from .exemplars import Candidates, One, kept_in, newest, of_span
+from .exemplars import PACE, Candidates, One, kept_in, newest, of_span
 from .families import (
     FAMILIES,
     HTTP_DURATION,
@@ -25,7 +25,7 @@ from .families import (
     Labels,
 )
 from .gauges import GaugeState, worker_label
-from .intake import DURATION, Row
+from .intake import Row
 from .metric_rows import delete_hidden, read_metric, read_metrics, read_series, write_metrics
 from .series import Delta, SeriesState
 from .settings import StoreSettings
@@ -191,7 +191,7 @@ class Metrics:
         delta = self.add(change, state, len(durations))
         ends = _sort_into(delta, self._bounds_ns[state.spec.name], durations)
         if rows is not None and stored:
-            self._show(change, delta, ends, rows, stored)
+            self._show(change, state, ends, rows, stored)
 
     def observe_again(
         self, change: Change, state: SeriesState, durations: list[int], rows: list[Row], stored: int
@@ -199,15 +199,21 @@ class Metrics:
         """The same for what has been counted before, by other bounds."""
         delta = change.delta(state)
         delta.value += len(durations)
-        self._show(change, delta, _sort_into(delta, _in_ns(state.spec), durations), rows, stored)
+        self._show(change, state, _sort_into(delta, _in_ns(state.spec), durations), rows, stored)
 
     @staticmethod
-    def _show(change: Change, delta: Delta, ends: dict[int, int], rows: list[Row], stored: int) -> None:
-        found = {
-            bucket: of_span(rows[end - 1], rows[end - 1][DURATION] / 1e9, stored, change.time)
-            for bucket, end in ends.items()
-        }
+    def _show(change: Change, state: SeriesState, ends: dict[int, int], rows: list[Row], stored: int) -> None:
+        held = state.exemplars
+        if held is not None and change.time - state.shown < PACE and held.keys() >= ends.keys():
+            return
+        state.shown = change.time
+        delta = change.series[state]
+        found = {bucket: of_span(rows[end - 1], stored, change.time) for bucket, end in ends.items()}
         delta.exemplars = newest(delta.exemplars, found)
+
+    def show_failed(self, change: Change, state: SeriesState, row: Row, stored: int) -> None:
+        """Make a span an exemplar of a counter that it has been added to."""
+        self._show(change, state, {0: 1}, [row], stored)
 
     def keep_exemplars(self, change: Change, partitions: Container[int]) -> None:
         """Have a change drop the exemplars that lead into other partitions than some, given by their opening (ns)."""

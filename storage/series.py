@@ -17,11 +17,12 @@ class SeriesState:
     Attributes:
         start: when it was first counted, ever (ns).
         touched: when it last changed (ns).
+        shown: when some of its spans were made exemplars last (ns).
         is_live: False once it has expired: whoever remembers it must look it up again.
     """
 
     __slots__ = (
-        "buckets", "exemplars", "is_live", "labels", "labels_text", "spec", "start", "sum", "touched", "value"
+        "buckets", "exemplars", "is_live", "labels", "labels_text", "shown", "spec", "start", "sum", "touched", "value"
     )  # fmt: skip
 
     def __init__(self, spec: FamilySpec, labels: Labels, start: int, touched: int) -> None:
@@ -31,6 +32,7 @@ class SeriesState:
         self.start = start
         self.touched = touched
         self.is_live = True
+        self.shown = 0
         self.value: float = 0
         self.sum: float = 0.0
         self.buckets: list[float] | None = [0] * (len(spec.bounds) + 1) if spec.has_buckets else None
