@@ -77,7 +77,7 @@ class Metrics:
             change.forget(name)
             users = set()
             metric = self._enter(change, Metric(spec, change.time, is_committed=False))
-        if journal not in users:
+        if journal not in users and journal not in dead:
             change.users.setdefault(name, set()).add(journal)
             if (spec.help, spec.unit) != (metric.spec.help, metric.spec.unit):
                 change.texts[name] = spec
@@ -187,6 +187,10 @@ class Metrics:
             if change.readings.get(overflow, {}).get(key) or key in overflow.readings:
                 return overflow
         return metric.gauges.get(_with_worker(labels, worker))
+
+    def givers(self) -> set[str]:
+        """Journals whose processes give metrics."""
+        return set().union(*(metric.users for metric in self.known.values()))
 
     def withdraw(self, change: Change, journal: str) -> None:
         """Take back all that a process that is gone said of itself."""
