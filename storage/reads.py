@@ -17,6 +17,7 @@ from .journal import Journal
 from .queries import Found, HistoryReader, cursor_after
 from .reading import Readers
 from .recent import Recent, read_recent
+from .settings import StoreSettings
 from .state import Pulse
 from .totals import TotalsReader, read_cleared, read_command, read_performance
 from .views import (
@@ -42,14 +43,14 @@ _BEHIND = 2.0
 class Reads:
     """The reading side of a data directory, for one process."""
 
-    def __init__(self, data_dir: Path, timeout: float, journal: Journal, pulse: Pulse) -> None:
+    def __init__(self, data_dir: Path, settings: StoreSettings, journal: Journal, pulse: Pulse) -> None:
         self._journals = data_dir / "journal"
         self._aggregates = data_dir / "aggregates.db"
         self._journal = journal
         self._pulse = pulse
-        self._readers = Readers(timeout)
+        self._readers = Readers(settings.query_timeout)
         self._history = HistoryReader(data_dir / "history", self._readers)
-        self._totals = TotalsReader(self._aggregates, self._readers)
+        self._totals = TotalsReader(self._aggregates, self._readers, settings.span_metric_names)
         self._cleared_ns = 0
         self._last_snapshot = Snapshot()
 

@@ -266,7 +266,7 @@ class Store:
             if self._reading is None:
                 from .reads import Reads  # noqa: PLC0415  # SQLAlchemy, for those who read
 
-                self._reading = Reads(self.data_dir, self.settings.query_timeout, self.journal, self._pulse)
+                self._reading = Reads(self.data_dir, self.settings, self.journal, self._pulse)
             return self._reading
 
     @staticmethod

@@ -11,22 +11,23 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
 
 from . import engine
-from .aggregates import Aggregates, Change
+from .aggregates import Aggregates
 from .batch import Batch, Databases, build, count_quiet, finish
+from .change import Change
 from .complaints import Complaints, describe
 from .errors import TracekeepError
 from .gather import Gatherer, Part, join_part
 from .layout import partition_files
 from .partitions import History
 from .reader import Position
-from .rebuild import refold, restore
+from .rebuild import rebucket, refold, restore
 from .role import Role
 from .settings import StoreSettings
 from .state import WriterState
@@ -67,6 +68,7 @@ class Writer:
         self._complaints = Complaints()
         self._gatherer: Gatherer | None = None
         self._bases: Databases | None = None
+        self._partitions: frozenset[int] = frozenset()
         self._verified: dict[str, Position] = {}
         self._refolding: Generator[Change, None, None] | None = None
         self._refolded: frozenset[tuple[int, int]] = frozenset()
@@ -151,7 +153,7 @@ class Writer:
     def _serve(self) -> None:
         """Work until the role is wanted elsewhere or the store closes."""
         self._due = {}
-        if not self._until(self._open):
+        if not self._until(self._open) or not self._until(self._withdraw_dead):
             return
         while True:
             if self._is_due("upkeep", _UPKEEP):
@@ -162,6 +164,7 @@ class Writer:
                 self._until(self._refold_some)
             if self._is_due("discover", _ELECTION):
                 self._gather.discover()
+                self._until(self._withdraw_dead)
             worked = self._turn()
             if self._stopping.is_set() and (not worked or time.monotonic() > self._drain_until):
                 self._until(self._make_durable)
@@ -197,6 +200,7 @@ class Writer:
         self._gatherer = Gatherer(self._data_dir / "journal", self._bases.start_of, self._own)
         self._gather.discover()
         self._verified = self._bases.common_marks()
+        self._partitions = frozenset()
         self._announce()
 
     @staticmethod
@@ -267,7 +271,7 @@ class Writer:
         if not pending or pending[0].dictionary is not bases.history.dictionary:
             with self._blaming("aggregates"):
                 try:
-                    pending[:] = [build(parts, bases.history, bases.aggregates)]
+                    pending[:] = [build(parts, bases.history, bases.aggregates, self._gather.dead())]
                 except BaseException:
                     bases.history.dictionary = bases.history.dictionary.renewed()  # what it numbered was never stored
                     raise
@@ -304,11 +308,16 @@ class Writer:
         self._publish()
         self._notice_replaced()
         self._make_durable()
-        self._count_quiet()
+        self._count_without_records()
         self._finish_dead()
+        self._rebucket()
+        self._tend_exemplars()
         if self._is_due("retention", _RETENTION):
             with self._blaming("history"):
-                for path in self._databases.history.expired(time.time_ns()):
+                expired = self._databases.history.expired(time.time_ns())
+            self._tend_exemplars(expired)
+            with self._blaming("history"):
+                for path in expired:
                     engine.remove(path)
             with self._blaming("aggregates"):
                 self._databases.aggregates.prune(time.time())
@@ -331,16 +340,55 @@ class Writer:
         with self._blaming("history"):
             self._databases.history.roll()
 
-    def _count_quiet(self) -> None:
-        """Take the processes' own counters in, also of those that have nothing to say else."""
+    def _tend_exemplars(self, leaving: Collection[Path] = ()) -> None:
+        """Drop exemplars that lead nowhere, or will when some partitions leave; confirm those that lead somewhere."""
+        aggregates, history = self._databases.aggregates, self._databases.history
+        with self._blaming("history"):
+            held = frozenset(opened for path, opened in history.present().items() if path not in leaving)
+            change = aggregates.begin()
+            change.exemplars = aggregates.metrics.candidates.confirm(history.holds, history.opened, change.time)
+        with self._blaming("aggregates"):
+            if held != self._partitions:
+                aggregates.metrics.keep_exemplars(change, held)
+            if change.exemplars:
+                aggregates.apply(change)
+                self._announce()
+            self._partitions = held
+
+    def _rebucket(self) -> None:
+        """Count histograms anew whose bounds the settings have changed, once the totals have all of the history."""
+        bases = self._databases
+        if not bases.aggregates.metrics.outdated or not bases.is_folded():
+            return
+        names = ", ".join(bases.aggregates.metrics.outdated)
+        _logger.info("tracekeep: %s: counted anew from the history, as the settings give other buckets", names)
+        with self._blaming("aggregates"):
+            rebucket(bases.history.directory, bases.aggregates)
+        self._announce()
+
+    def _count_without_records(self) -> None:
+        """Take in what no record brings: the own counters of processes that say nothing else, and that time passes."""
         aggregates = self._databases.aggregates
-        change = aggregates.begin()
-        for name, reader in self._gather.readers.items():
-            count_quiet(change, name, reader.state(), aggregates)
-        if change.accounting:
+        with self._blaming("aggregates"):
+            change = aggregates.begin()
+            for name, reader in self._gather.readers.items():
+                count_quiet(change, name, reader.state(), aggregates)
+            aggregates.edges.expire(change, self._caught_up)
+            if not (change.accounting or change.graph):
+                return
+            aggregates.apply(change)
+        self._announce()
+
+    def _withdraw_dead(self) -> None:
+        """Take back at once what dead processes said of themselves, however much they left to be read."""
+        aggregates = self._databases.aggregates
+        gone = [name for name in aggregates.metrics.givers() if name in self._gather.dead()]
+        if gone:
+            change = aggregates.begin()
+            for name in gone:
+                aggregates.metrics.withdraw(change, name)
             with self._blaming("aggregates"):
                 aggregates.apply(change)
-            self._announce()
 
     def _finish_dead(self) -> None:
         """Account for dead processes' journals that are read to their end, and remove them."""
@@ -361,6 +409,8 @@ class Writer:
             with self._blaming("aggregates"):
                 forgetting = bases.aggregates.begin()
                 forgetting.finished = done
+                for name in done:
+                    bases.aggregates.metrics.withdraw(forgetting, name)
                 bases.aggregates.apply(forgetting)
             with self._blaming("history"):
                 bases.history.forget(done)
@@ -393,7 +443,10 @@ class Writer:
             base.renew(broken=broken)
             if self._refolding is not None:
                 self._refolding.close()
-            self._refolding, self._refolded = refold(bases.history.directory, base), base.recent_rollups()
+            self._refolding, self._refolded = (
+                refold(bases.history.directory, base, base.fold_rollups),
+                base.recent_rollups(),
+            )
             return
         bases.history.marks = {name: self._verified.get(name, Position()) for name in bases.history.marks}
         bases.history.renew(broken=broken)
