@@ -27,6 +27,7 @@ from .families import (
 from .gauges import GaugeState, worker_label
 from .intake import Row
 from .metric_rows import delete_hidden, delete_unused, read_metric, read_metrics, read_series, write_metrics
+from .naming import OTHER_SPECS
 from .series import Delta, SeriesState
 from .settings import StoreSettings
 
@@ -67,6 +68,8 @@ class Metrics:
 
     def _claim_names(self) -> None:
         self._names = dict.fromkeys(STATUS_METRICS, "")
+        for spec in OTHER_SPECS:
+            self._names.update(dict.fromkeys(exposed_names(spec), ""))
         for name, metric in self.known.items():
             self._names.update(dict.fromkeys(exposed_names(metric.spec), name))
 
