@@ -43,7 +43,9 @@ def test_both_formats_tell_the_same(client, record):
     text = client.get("/metrics")
     openmetrics = client.get("/metrics", headers=OPENMETRICS)
     assert text.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    assert openmetrics.headers["content-type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert openmetrics.headers["content-type"] == (
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores"
+    )
     assert openmetrics.headers["vary"] == "Accept, Accept-Encoding"
     families = openmetrics_parser.text_string_to_metric_families(openmetrics.text)
     names = {sample.name for family in families for sample in family.samples}

@@ -1,0 +1,254 @@
+"""The text of series: one `%` operation on a template that has a series' labels in it already.
+
+A block is what stands under one TYPE line. Nearly every group is one block; the text formats put
+`_created`, `_gcount` and `_gsum` into gauges of their own behind it, as prometheus_client does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from ..storage.views import Exemplar, Series
+from .groups import DATED, Group, exposed_type
+from .names import escape, escape_help, is_plain, quoted
+from .negotiation import Exposition, Format
+
+_NAMED = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
+# OpenMetrics 1.0: combined length of an exemplar's label names and values.
+_LONGEST_EXEMPLAR = 128
+# From this many digits on Go writes an exponent.
+_LONGEST_WHOLE = 6
+
+Numbers = tuple[float, ...]
+Numbering = Callable[[Series], Numbers]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """How the samples under one TYPE line are written."""
+
+    head: str
+    lines: tuple[tuple[str, str], ...]
+    """Name and further label text (`le="0.1"`) of each sample of a series."""
+    numbers: Numbering
+    """Their values, in this order."""
+    counts: int = 0
+    """How many of the first are counts, nearly always whole."""
+    buckets: int | None = None
+    """How many of these are buckets, without `+Inf`; None where there can't be any."""
+    dated: bool = False
+    """Whether the last is the start time, which a series may lack."""
+    exemplars: bool = False
+    """Whether samples from the first on can have one each."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the samples, as on the page but without quotes."""
+        return tuple(dict.fromkeys(name for name, _ in self.lines))
+
+    def template(self, inner: str) -> bytes:
+        """The lines of a series of this label text, with a place for each value."""
+        return _template(self.lines, inner, self.counts)
+
+    def write(self, series: Series, inner: str, template: bytes) -> bytes:
+        """The lines of a series, given its label text and the template for that."""
+        numbers = self.numbers(series)
+        if self._is_regular(series):
+            text = _filled(template, numbers, self.counts) or _filled(_template(self.lines, inner, 0), numbers, 0)
+        else:
+            text = self._irregular(series, inner, numbers)
+        return _with_exemplars(text, series.exemplars) if self.exemplars and series.exemplars else text
+
+    def _is_regular(self, series: Series) -> bool:
+        fitting = self.buckets is None or len(series.buckets) == self.buckets
+        return fitting and (series.start_ns > 0 or not self.dated)
+
+    def _irregular(self, series: Series, inner: str, numbers: Numbers) -> bytes:
+        """A series without a start time, or with buckets that aren't its family's: only what is certain."""
+        end = len(numbers) - (self.dated and series.start_ns <= 0)
+        fitting = self.buckets is None or len(series.buckets) == self.buckets
+        lines = self.lines[: len(self.lines) - (len(numbers) - end)]
+        if not fitting:
+            numbers, lines, end = numbers[len(series.buckets) :], lines[self.buckets :], end - len(series.buckets)
+        return _filled(_template(lines, inner, 0), numbers[:end], 0)
+
+
+def blocks(group: Group, exposition: Exposition, *, created: bool) -> list[Block]:
+    """What a group consists of in a format."""
+    openmetrics = exposition.format is Format.OPENMETRICS
+    dated = created and group.type in DATED
+    main = _SHAPES.get(group.type, _single)(group, openmetrics=openmetrics)
+    if dated and openmetrics:
+        main = _and_created(group, main)
+    suffix = {"counter": "_total", "info": "_info"}.get(group.type, "") if not openmetrics else ""
+    found = [replace(main, head=_head(group, suffix, exposed_type(group, exposition), openmetrics=openmetrics))]
+    if not openmetrics:
+        found += _extra_gauges(group, dated=dated)
+    return found
+
+
+def _single(group: Group, *, openmetrics: bool) -> Block:
+    del openmetrics
+    return Block("", ((group.name, ""),), lambda series: (series.value,))
+
+
+def _counter(group: Group, *, openmetrics: bool) -> Block:
+    return Block("", ((f"{group.name}_total", ""),), lambda series: (series.value,), exemplars=openmetrics)
+
+
+def _info(group: Group, *, openmetrics: bool) -> Block:
+    del openmetrics
+    return Block("", ((f"{group.name}_info", ""),), lambda _: (1.0,))
+
+
+def _stateset(group: Group, *, openmetrics: bool) -> Block:
+    """Also where several workers were added up: a state is one that any of them is in."""
+    del openmetrics
+    return Block("", ((group.name, ""),), lambda series: (1.0 if series.value else 0.0,))
+
+
+def _summary(group: Group, *, openmetrics: bool) -> Block:
+    del openmetrics
+    lines = ((f"{group.name}_count", ""), (f"{group.name}_sum", ""))
+    return Block("", lines, lambda series: (series.value, series.sum), 1)
+
+
+def _histogram(group: Group, *, openmetrics: bool) -> Block:
+    lines, count = _buckets(group), len(group.bounds)
+    if openmetrics and group.bounds and group.bounds[0] < 0:  # its sum would be no counter, and the count goes with it
+        numbers: Numbering = lambda series: (*series.buckets, series.value)  # noqa: E731
+        return Block("", lines, numbers, count + 1, count, exemplars=True)
+    lines += ((f"{group.name}_count", ""), (f"{group.name}_sum", ""))
+    return Block("", lines, _histogram_numbers, count + 2, count, exemplars=openmetrics)
+
+
+def _gaugehistogram(group: Group, *, openmetrics: bool) -> Block:
+    lines, count = _buckets(group), len(group.bounds)
+    if not openmetrics:
+        return Block("", lines, lambda series: (*series.buckets, series.value), count + 1, count)
+    lines += ((f"{group.name}_gcount", ""), (f"{group.name}_gsum", ""))
+    return Block("", lines, _histogram_numbers, count + 2, count, exemplars=True)
+
+
+def _histogram_numbers(series: Series) -> Numbers:
+    return (*series.buckets, series.value, series.value, series.sum)
+
+
+def _buckets(group: Group) -> tuple[tuple[str, str], ...]:
+    return tuple((f"{group.name}_bucket", f'le="{edge(bound)}"') for bound in (*group.bounds, float("inf")))
+
+
+_SHAPES: Mapping[str, Callable[..., Block]] = {
+    "counter": _counter,
+    "info": _info,
+    "stateset": _stateset,
+    "summary": _summary,
+    "histogram": _histogram,
+    "gaugehistogram": _gaugehistogram,
+}
+
+
+def _and_created(group: Group, block: Block) -> Block:
+    numbers = block.numbers
+    return replace(
+        block,
+        lines=(*block.lines, (f"{group.name}_created", "")),
+        numbers=lambda series: (*numbers(series), series.start_ns / 1e9),
+        dated=True,
+    )
+
+
+def _extra_gauges(group: Group, *, dated: bool) -> list[Block]:
+    """What the text formats have no place for in the family itself."""
+    found: dict[str, Numbering] = {}
+    if dated:
+        found["_created"] = lambda series: (series.start_ns / 1e9,)
+    if group.type == "gaugehistogram":
+        found |= {"_gcount": lambda series: (series.value,), "_gsum": lambda series: (series.sum,)}
+    return [
+        Block(
+            _head(group, suffix, "gauge", openmetrics=False),
+            ((f"{group.name}{suffix}", ""),),
+            numbers,
+            dated=suffix == "_created",
+        )
+        for suffix, numbers in found.items()
+    ]
+
+
+def _head(group: Group, suffix: str, type_: str, *, openmetrics: bool) -> str:
+    """HELP, TYPE and, in OpenMetrics, UNIT, which has to be the end of the name."""
+    name = quoted(f"{group.name}{suffix}")
+    text = (escape if openmetrics else escape_help)(group.help)
+    has_unit = openmetrics and is_plain(f"_{group.unit}") and type_ not in {"info", "stateset"}
+    has_unit = has_unit and group.unit != "" and group.name.endswith(f"_{group.unit}")
+    unit = f"# UNIT {name} {group.unit}\n" if has_unit else ""
+    return f"# HELP {name} {text or name}\n# TYPE {name} {type_}\n{unit}"
+
+
+def _template(lines: tuple[tuple[str, str], ...], inner: str, counts: int) -> bytes:
+    """A place for a whole number in the first lines, for text in the others."""
+    cells = ["%d"] * counts + ["%b"] * (len(lines) - counts)
+    texts = [
+        f"{_sample(name, f'{inner},{more}' if inner and more else inner or more).replace('%', '%%')} {cell}\n"
+        for (name, more), cell in zip(lines, cells, strict=True)
+    ]
+    return "".join(texts).encode("utf-8", "replace")
+
+
+def _sample(name: str, inner: str) -> str:
+    if not is_plain(name):
+        return f"{{{quoted(name)},{inner}}}" if inner else f"{{{quoted(name)}}}"
+    return f"{name}{{{inner}}}" if inner else name
+
+
+def _filled(template: bytes, numbers: Numbers, counts: int) -> bytes:
+    """A template with its numbers; empty where counts aren't whole and can't be put in as such."""
+    whole: Numbers = numbers[:counts]
+    try:
+        if type(sum(whole)) is float:
+            whole = tuple(map(int, whole))
+            if whole != numbers[:counts]:
+                return b""
+    except (ValueError, OverflowError):  # not a number, or infinite
+        return b""
+    return template % (*whole, *[number(each).encode() for each in numbers[counts:]])
+
+
+def _with_exemplars(text: bytes, exemplars: Mapping[int, Exemplar]) -> bytes:
+    lines = text.split(b"\n")
+    for place, exemplar in exemplars.items():
+        if 0 <= place < len(lines) - 1:
+            lines[place] += _exemplar(exemplar)
+    return b"\n".join(lines)
+
+
+def _exemplar(exemplar: Exemplar) -> bytes:
+    labels = {"trace_id": exemplar.trace_id, "span_id": exemplar.span_id}
+    if sum(len(name) + len(value) for name, value in labels.items()) > _LONGEST_EXEMPLAR:
+        return b""
+    inner = ",".join([f'{name}="{escape(value)}"' for name, value in labels.items() if value])
+    seconds, rest = divmod(exemplar.time_ns, 10**9)
+    time = f" {seconds}.{rest:09d}" if exemplar.time_ns > 0 else ""
+    return f" # {{{inner}}} {number(exemplar.value)}{time}".encode("utf-8", "replace")
+
+
+def number(value: float) -> str:
+    """A sample's value: the shortest text that reads back equal, whole numbers without a point."""
+    return _go_float(value).removesuffix(".0")
+
+
+def edge(bound: float) -> str:
+    """The value of `le`, as prometheus_client writes it: `1.0`, `2500.0`, `1e+06`."""
+    text = _go_float(bound)
+    whole, point, fraction = text.partition(".")
+    if bound > 0 and point and len(whole) > _LONGEST_WHOLE:
+        mantissa = f"{whole[0]}.{whole[1:]}{fraction}".rstrip("0").rstrip(".")
+        return f"{mantissa}e+{len(whole) - 1:02d}"
+    return text
+
+
+def _go_float(value: float) -> str:
+    text = repr(float(value))
+    return _NAMED.get(text, text)
