@@ -6,8 +6,9 @@ A block is what stands under one TYPE line. Nearly every group is one block; the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ..storage.views import Exemplar, Series
 from .groups import DATED, Group, exposed_type
@@ -24,7 +25,20 @@ Numbers = tuple[float, ...]
 Numbering = Callable[[Series], Numbers]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
+class Gaps:
+    """The lines of a series without its label text: what stands before, between and after."""
+
+    bare: bytes
+    """The whole, for a series without labels."""
+    around: tuple[bytes, ...]
+
+    def fill(self, inner: bytes) -> bytes:
+        """What takes the numbers, by `%`."""
+        return inner.join(self.around) if inner else self.bare
+
+
+@dataclass(frozen=True)
 class Block:
     """How the samples under one TYPE line are written."""
 
@@ -47,31 +61,42 @@ class Block:
         """Of the samples, as on the page but without quotes."""
         return tuple(dict.fromkeys(name for name, _ in self.lines))
 
-    def template(self, inner: str) -> bytes:
-        """The lines of a series of this label text, with a place for each value."""
-        return _template(self.lines, inner, self.counts)
+    def write(self, series: Series, inner: bytes) -> bytes:
+        """The lines of a series.
 
-    def write(self, series: Series, inner: str, template: bytes) -> bytes:
-        """The lines of a series, given its label text and the template for that."""
+        Args:
+            series: whose values to write.
+            inner: its label text, each `%` doubled.
+        """
         numbers = self.numbers(series)
-        if self._is_regular(series):
-            text = _filled(template, numbers, self.counts) or _filled(_template(self.lines, inner, 0), numbers, 0)
+        if (self.buckets is None or len(series.buckets) == self.buckets) and (series.start_ns > 0 or not self.dated):
+            text = self._regular(inner, numbers)
         else:
             text = self._irregular(series, inner, numbers)
         return _with_exemplars(text, series.exemplars) if self.exemplars and series.exemplars else text
 
-    def _is_regular(self, series: Series) -> bool:
-        fitting = self.buckets is None or len(series.buckets) == self.buckets
-        return fitting and (series.start_ns > 0 or not self.dated)
+    @cached_property
+    def _whole(self) -> Gaps:
+        return _gaps(self.lines, self.counts)
 
-    def _irregular(self, series: Series, inner: str, numbers: Numbers) -> bytes:
+    @cached_property
+    def _any(self) -> Gaps:
+        return _gaps(self.lines, 0)
+
+    def _regular(self, inner: bytes, numbers: Numbers) -> bytes:
+        counts = _whole(numbers[: self.counts])
+        if counts is None:
+            return self._any.fill(inner) % _texts(numbers)
+        return self._whole.fill(inner) % (*counts, *_texts(numbers[self.counts :]))
+
+    def _irregular(self, series: Series, inner: bytes, numbers: Numbers) -> bytes:
         """A series without a start time, or with buckets that aren't its family's: only what is certain."""
-        end = len(numbers) - (self.dated and series.start_ns <= 0)
-        fitting = self.buckets is None or len(series.buckets) == self.buckets
-        lines = self.lines[: len(self.lines) - (len(numbers) - end)]
-        if not fitting:
-            numbers, lines, end = numbers[len(series.buckets) :], lines[self.buckets :], end - len(series.buckets)
-        return _filled(_template(lines, inner, 0), numbers[:end], 0)
+        lines = self.lines
+        if self.buckets is not None and len(series.buckets) != self.buckets:
+            numbers, lines = numbers[len(series.buckets) :], lines[self.buckets :]
+        if self.dated and series.start_ns <= 0:
+            numbers, lines = numbers[:-1], lines[:-1]
+        return _gaps(lines, 0).fill(inner) % _texts(numbers)
 
 
 def blocks(group: Group, exposition: Exposition, *, created: bool) -> list[Block]:
@@ -187,33 +212,33 @@ def _head(group: Group, suffix: str, type_: str, *, openmetrics: bool) -> str:
     return f"# HELP {name} {text or name}\n# TYPE {name} {type_}\n{unit}"
 
 
-def _template(lines: tuple[tuple[str, str], ...], inner: str, counts: int) -> bytes:
-    """A place for a whole number in the first lines, for text in the others."""
-    cells = ["%d"] * counts + ["%b"] * (len(lines) - counts)
-    texts = [
-        f"{_sample(name, f'{inner},{more}' if inner and more else inner or more).replace('%', '%%')} {cell}\n"
-        for (name, more), cell in zip(lines, cells, strict=True)
-    ]
-    return "".join(texts).encode("utf-8", "replace")
+def _gaps(lines: Sequence[tuple[str, str]], counts: int) -> Gaps:
+    """With a place for a whole number in the first lines, for text in the others."""
+    bare, around = "", [""]
+    for place, (name, more) in enumerate(lines):
+        end = f" %{'d' if place < counts else 'b'}\n"
+        plain, before = is_plain(name), quoted(name).replace("%", "%%")
+        inside = ",".join(filter(None, ("" if plain else before, more)))
+        outside = before if plain else ""
+        bare += f"{outside}{{{inside}}}{end}" if inside else f"{outside}{end}"
+        around[-1] += f"{outside}{{" if plain else f"{{{before},"
+        around.append(f",{more}}}{end}" if more else f"}}{end}")
+    return Gaps(bare.encode("utf-8", "replace"), tuple(each.encode("utf-8", "replace") for each in around))
 
 
-def _sample(name: str, inner: str) -> str:
-    if not is_plain(name):
-        return f"{{{quoted(name)},{inner}}}" if inner else f"{{{quoted(name)}}}"
-    return f"{name}{{{inner}}}" if inner else name
-
-
-def _filled(template: bytes, numbers: Numbers, counts: int) -> bytes:
-    """A template with its numbers; empty where counts aren't whole and can't be put in as such."""
-    whole: Numbers = numbers[:counts]
+def _whole(numbers: Numbers) -> Numbers | None:
+    """Numbers as integers; None where one of them isn't whole."""
     try:
-        if type(sum(whole)) is float:
-            whole = tuple(map(int, whole))
-            if whole != numbers[:counts]:
-                return b""
+        if type(sum(numbers)) is int:
+            return numbers
+        whole = tuple(map(int, numbers))
     except (ValueError, OverflowError):  # not a number, or infinite
-        return b""
-    return template % (*whole, *[number(each).encode() for each in numbers[counts:]])
+        return None
+    return whole if whole == numbers else None
+
+
+def _texts(numbers: Numbers) -> tuple[bytes, ...]:
+    return tuple([number(each).encode() for each in numbers])
 
 
 def _with_exemplars(text: bytes, exemplars: Mapping[int, Exemplar]) -> bytes:

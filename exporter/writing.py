@@ -46,20 +46,23 @@ class Pass:
 
 
 class _Entry:
-    """A series as it was written last: one text for each block."""
+    """A series as it was written last: one text for each block, or none at all."""
 
-    __slots__ = ("identity", "inner", "series", "templates", "texts")
+    __slots__ = ("identity", "inner", "series", "size", "texts")
 
-    def __init__(self, series: Series, inner: str, identity: int, templates: tuple[bytes, ...]) -> None:
-        self.series = series
+    def __init__(self, inner: bytes | None, identity: int) -> None:
         self.inner = inner
         self.identity = identity
-        self.templates = templates
+        self.series: Series | None = None
         self.texts: tuple[bytes, ...] = ()
+        self.size = _OVERHEAD_BYTES
 
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.templates)) + sum(map(len, self.texts)) + _OVERHEAD_BYTES
+    def rewrite(self, series: Series, blocks: Sequence[Block]) -> None:
+        self.series = series
+        if self.inner is not None:
+            inner = self.inner
+            self.texts = tuple([block.write(series, inner) for block in blocks])
+            self.size = sum(map(len, self.texts)) + _OVERHEAD_BYTES
 
 
 class GroupWriter:
@@ -108,10 +111,9 @@ class GroupWriter:
         for place, each in enumerate(series, 1):
             entry = known.get(each.labels)
             if entry is None:
-                entry = self._admitted(each)
-                self._rewrite(entry, each)
-            elif entry.series is not each and entry.series != each:
-                self._rewrite(entry, each)
+                entry = self._admitted(each.labels)
+            if entry.series is not each and entry.series != each:
+                entry.rewrite(each, self._blocks)
             found.append(entry)
             if shared.left > 0:
                 shared.left -= entry.size
@@ -136,22 +138,11 @@ class GroupWriter:
     def _exposed(self, labels: Labels) -> Labels:
         return exposed_labels(labels, self._escaping, self._renamed)
 
-    def _admitted(self, series: Series) -> _Entry:
-        labels = self._exposed(series.labels)
-        inner = label_text(labels)
+    def _admitted(self, recorded: Labels) -> _Entry:
+        labels = self._exposed(recorded)
         lacking = self._needed and self._needed not in dict(labels)
-        templates = () if lacking else tuple(block.template(inner) for block in self._blocks)
-        return _Entry(series, inner, hash(_canonical(labels)), templates)
-
-    def _rewrite(self, entry: _Entry, series: Series) -> None:
-        entry.series = series
-        if entry.templates:
-            entry.texts = tuple(
-                [
-                    block.write(series, entry.inner, template)
-                    for block, template in zip(self._blocks, entry.templates, strict=True)
-                ]
-            )
+        inner = label_text(labels).replace("%", "%%").encode("utf-8", "replace")
+        return _Entry(None if lacking else inner, hash(_canonical(labels)))
 
 
 def _canonical(labels: Labels) -> Labels:
