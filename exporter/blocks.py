@@ -22,7 +22,8 @@ _LONGEST_EXEMPLAR = 128
 _LONGEST_WHOLE = 6
 
 Numbers = tuple[float, ...]
-Numbering = Callable[[Series], Numbers]
+Numbering = Callable[[Series], tuple[Numbers, Numbers]]
+"""What gives the numbers of a series in the order of its lines: counts, nearly always whole; then others."""
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,9 @@ class Block:
     head: str
     lines: tuple[tuple[str, str], ...]
     """Name and further label text (`le="0.1"`) of each sample of a series."""
+    counts: int
+    """How many of the first are counts."""
     numbers: Numbering
-    """Their values, in this order."""
-    counts: int = 0
-    """How many of the first are counts, nearly always whole."""
     buckets: int | None = None
     """How many of these are buckets, without `+Inf`; None where there can't be any."""
     dated: bool = False
@@ -68,26 +68,18 @@ class Block:
             series: whose values to write.
             inner: its label text, each `%` doubled.
         """
-        numbers = self.numbers(series)
-        if (self.buckets is None or len(series.buckets) == self.buckets) and (series.start_ns > 0 or not self.dated):
-            text = self._regular(inner, numbers)
+        counts, others = self.numbers(series)
+        if (self.buckets is not None and len(series.buckets) != self.buckets) or (self.dated and series.start_ns <= 0):
+            text = self._irregular(series, inner, (*counts, *others))
+        elif type(sum(counts)) is int or (counts := _whole(counts)):
+            text = self._gaps.fill(inner) % (*counts, *[number(each) for each in others])
         else:
-            text = self._irregular(series, inner, numbers)
+            text = _filled(self.lines, inner, sum(self.numbers(series), ()))
         return _with_exemplars(text, series.exemplars) if self.exemplars and series.exemplars else text
 
     @cached_property
-    def _whole(self) -> Gaps:
+    def _gaps(self) -> Gaps:
         return _gaps(self.lines, self.counts)
-
-    @cached_property
-    def _any(self) -> Gaps:
-        return _gaps(self.lines, 0)
-
-    def _regular(self, inner: bytes, numbers: Numbers) -> bytes:
-        counts = _whole(numbers[: self.counts])
-        if counts is None:
-            return self._any.fill(inner) % _texts(numbers)
-        return self._whole.fill(inner) % (*counts, *_texts(numbers[self.counts :]))
 
     def _irregular(self, series: Series, inner: bytes, numbers: Numbers) -> bytes:
         """A series without a start time, or with buckets that aren't its family's: only what is certain."""
@@ -96,7 +88,7 @@ class Block:
             numbers, lines = numbers[len(series.buckets) :], lines[self.buckets :]
         if self.dated and series.start_ns <= 0:
             numbers, lines = numbers[:-1], lines[:-1]
-        return _gaps(lines, 0).fill(inner) % _texts(numbers)
+        return _filled(lines, inner, numbers)
 
 
 def blocks(group: Group, exposition: Exposition, *, created: bool) -> list[Block]:
@@ -115,49 +107,57 @@ def blocks(group: Group, exposition: Exposition, *, created: bool) -> list[Block
 
 def _single(group: Group, *, openmetrics: bool) -> Block:
     del openmetrics
-    return Block("", ((group.name, ""),), lambda series: (series.value,))
+    return Block("", ((group.name, ""),), 0, _value)
 
 
 def _counter(group: Group, *, openmetrics: bool) -> Block:
-    return Block("", ((f"{group.name}_total", ""),), lambda series: (series.value,), exemplars=openmetrics)
+    return Block("", ((f"{group.name}_total", ""),), 0, _value, exemplars=openmetrics)
 
 
 def _info(group: Group, *, openmetrics: bool) -> Block:
     del openmetrics
-    return Block("", ((f"{group.name}_info", ""),), lambda _: (1.0,))
+    return Block("", ((f"{group.name}_info", ""),), 1, lambda _: ((1,), ()))
 
 
 def _stateset(group: Group, *, openmetrics: bool) -> Block:
     """Also where several workers were added up: a state is one that any of them is in."""
     del openmetrics
-    return Block("", ((group.name, ""),), lambda series: (1.0 if series.value else 0.0,))
+    return Block("", ((group.name, ""),), 1, lambda series: ((1 if series.value else 0,), ()))
 
 
 def _summary(group: Group, *, openmetrics: bool) -> Block:
     del openmetrics
     lines = ((f"{group.name}_count", ""), (f"{group.name}_sum", ""))
-    return Block("", lines, lambda series: (series.value, series.sum), 1)
+    return Block("", lines, 1, lambda series: ((series.value,), (series.sum,)))
 
 
 def _histogram(group: Group, *, openmetrics: bool) -> Block:
     lines, count = _buckets(group), len(group.bounds)
     if openmetrics and group.bounds and group.bounds[0] < 0:  # its sum would be no counter, and the count goes with it
-        numbers: Numbering = lambda series: (*series.buckets, series.value)  # noqa: E731
-        return Block("", lines, numbers, count + 1, count, exemplars=True)
+        return Block("", lines, count + 1, _bucket_counts, count, exemplars=True)
     lines += ((f"{group.name}_count", ""), (f"{group.name}_sum", ""))
-    return Block("", lines, _histogram_numbers, count + 2, count, exemplars=openmetrics)
+    return Block("", lines, count + 2, _bucket_counts_and_sum, count, exemplars=openmetrics)
 
 
 def _gaugehistogram(group: Group, *, openmetrics: bool) -> Block:
     lines, count = _buckets(group), len(group.bounds)
     if not openmetrics:
-        return Block("", lines, lambda series: (*series.buckets, series.value), count + 1, count)
+        return Block("", lines, count + 1, _bucket_counts, count)
     lines += ((f"{group.name}_gcount", ""), (f"{group.name}_gsum", ""))
-    return Block("", lines, _histogram_numbers, count + 2, count, exemplars=True)
+    return Block("", lines, count + 2, _bucket_counts_and_sum, count, exemplars=True)
 
 
-def _histogram_numbers(series: Series) -> Numbers:
-    return (*series.buckets, series.value, series.value, series.sum)
+def _value(series: Series) -> tuple[Numbers, Numbers]:
+    return (), (series.value,)
+
+
+def _bucket_counts(series: Series) -> tuple[Numbers, Numbers]:
+    return (*series.buckets, series.value), ()
+
+
+def _bucket_counts_and_sum(series: Series) -> tuple[Numbers, Numbers]:
+    value = series.value
+    return (*series.buckets, value, value), (series.sum,)
 
 
 def _buckets(group: Group) -> tuple[tuple[str, str], ...]:
@@ -175,26 +175,25 @@ _SHAPES: Mapping[str, Callable[..., Block]] = {
 
 
 def _and_created(group: Group, block: Block) -> Block:
-    numbers = block.numbers
-    return replace(
-        block,
-        lines=(*block.lines, (f"{group.name}_created", "")),
-        numbers=lambda series: (*numbers(series), series.start_ns / 1e9),
-        dated=True,
-    )
+    def numbers(series: Series) -> tuple[Numbers, Numbers]:
+        counts, others = block.numbers(series)
+        return counts, (*others, series.start_ns / 1e9)
+
+    return replace(block, lines=(*block.lines, (f"{group.name}_created", "")), numbers=numbers, dated=True)
 
 
 def _extra_gauges(group: Group, *, dated: bool) -> list[Block]:
     """What the text formats have no place for in the family itself."""
     found: dict[str, Numbering] = {}
     if dated:
-        found["_created"] = lambda series: (series.start_ns / 1e9,)
+        found["_created"] = lambda series: ((), (series.start_ns / 1e9,))
     if group.type == "gaugehistogram":
-        found |= {"_gcount": lambda series: (series.value,), "_gsum": lambda series: (series.sum,)}
+        found |= {"_gcount": _value, "_gsum": lambda series: ((), (series.sum,))}
     return [
         Block(
             _head(group, suffix, "gauge", openmetrics=False),
             ((f"{group.name}{suffix}", ""),),
+            0,
             numbers,
             dated=suffix == "_created",
         )
@@ -226,19 +225,17 @@ def _gaps(lines: Sequence[tuple[str, str]], counts: int) -> Gaps:
     return Gaps(bare.encode("utf-8", "replace"), tuple(each.encode("utf-8", "replace") for each in around))
 
 
-def _whole(numbers: Numbers) -> Numbers | None:
-    """Numbers as integers; None where one of them isn't whole."""
+def _whole(counts: Numbers) -> Numbers:
+    """Counts as integers; none where one of them isn't whole."""
     try:
-        if type(sum(numbers)) is int:
-            return numbers
-        whole = tuple(map(int, numbers))
+        whole = tuple(map(int, counts))
     except (ValueError, OverflowError):  # not a number, or infinite
-        return None
-    return whole if whole == numbers else None
+        return ()
+    return whole if whole == counts else ()
 
 
-def _texts(numbers: Numbers) -> tuple[bytes, ...]:
-    return tuple([number(each).encode() for each in numbers])
+def _filled(lines: Sequence[tuple[str, str]], inner: bytes, numbers: Numbers) -> bytes:
+    return _gaps(lines, 0).fill(inner) % tuple([number(each) for each in numbers])
 
 
 def _with_exemplars(text: bytes, exemplars: Mapping[int, Exemplar]) -> bytes:
@@ -256,24 +253,20 @@ def _exemplar(exemplar: Exemplar) -> bytes:
     inner = ",".join([f'{name}="{escape(value)}"' for name, value in labels.items() if value])
     seconds, rest = divmod(exemplar.time_ns, 10**9)
     time = f" {seconds}.{rest:09d}" if exemplar.time_ns > 0 else ""
-    return f" # {{{inner}}} {number(exemplar.value)}{time}".encode("utf-8", "replace")
+    return f" # {{{inner}}} {number(exemplar.value).decode()}{time}".encode("utf-8", "replace")
 
 
-def number(value: float) -> str:
+def number(value: float) -> bytes:
     """A sample's value: the shortest text that reads back equal, whole numbers without a point."""
-    return _go_float(value).removesuffix(".0")
+    text = repr(value)
+    return _NAMED.get(text, text).removesuffix(".0").encode()
 
 
 def edge(bound: float) -> str:
     """The value of `le`, as prometheus_client writes it: `1.0`, `2500.0`, `1e+06`."""
-    text = _go_float(bound)
+    text = repr(float(bound))
     whole, point, fraction = text.partition(".")
     if bound > 0 and point and len(whole) > _LONGEST_WHOLE:
         mantissa = f"{whole[0]}.{whole[1:]}{fraction}".rstrip("0").rstrip(".")
         return f"{mantissa}e+{len(whole) - 1:02d}"
-    return text
-
-
-def _go_float(value: float) -> str:
-    text = repr(float(value))
     return _NAMED.get(text, text)

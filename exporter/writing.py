@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 
 from ..storage.views import Family, Series
 from .blocks import Block, blocks
@@ -50,17 +50,18 @@ class _Entry:
 
     __slots__ = ("identity", "inner", "series", "size", "texts")
 
-    def __init__(self, inner: bytes | None, identity: int) -> None:
+    def __init__(self, series: Series, inner: bytes | None, identity: int) -> None:
+        self.series = series
         self.inner = inner
         self.identity = identity
-        self.series: Series | None = None
         self.texts: tuple[bytes, ...] = ()
         self.size = _OVERHEAD_BYTES
 
     def rewrite(self, series: Series, blocks: Sequence[Block]) -> None:
+        """Write it anew."""
         self.series = series
-        if self.inner is not None:
-            inner = self.inner
+        inner = self.inner
+        if inner is not None:
             self.texts = tuple([block.write(series, inner) for block in blocks])
             self.size = sum(map(len, self.texts)) + _OVERHEAD_BYTES
 
@@ -80,6 +81,7 @@ class GroupWriter:
             self._needed = group.name if exposed_type(group, exposition) == "stateset" else ""
         self._merging = len(group.members) > 1
         self._entries: dict[Labels, _Entry] = {}
+        self._last: tuple[Sequence[Series], list[_Entry], int] = ((), [], 0)
 
     def write(self, families: Sequence[Family], names: frozenset[str], shared: Pass) -> Iterator[bytes]:
         """The group's part in pieces."""
@@ -107,24 +109,43 @@ class GroupWriter:
     def _up_to_date(self, families: Sequence[Family], shared: Pass) -> list[_Entry]:
         """The entries of all series, with the text of each."""
         series = self._series(families)
-        known, kept, found = self._entries, {}, []
-        for place, each in enumerate(series, 1):
-            entry = known.get(each.labels)
-            if entry is None:
-                entry = self._admitted(each.labels)
+        before, found, size = self._last
+        if series is not before:
+            found = self._rewritten(series, found, shared)
+            if not self._merging and len({entry.identity for entry in found}) < len(found):
+                self._merging = True
+                return self._up_to_date(families, shared)
+            size = sum([entry.size for entry in found])
+        self._keep(series, found, size, shared)
+        return found
+
+    def _rewritten(self, series: Sequence[Series], before: list[_Entry], shared: Pass) -> list[_Entry]:
+        """An entry for each series. Mostly they are those of last time, in the same order."""
+        known, found = self._entries, []
+        for place, (each, entry) in enumerate(zip_longest(series, before[: len(series)]), 1):
+            if entry is None or entry.series.labels is not each.labels:
+                entry = known.get(each.labels) or self._admitted(each)  # noqa: PLW2901
             if entry.series is not each and entry.series != each:
                 entry.rewrite(each, self._blocks)
             found.append(entry)
-            if shared.left > 0:
-                shared.left -= entry.size
-                kept[each.labels] = entry
             if place % _SERIES_A_PIECE == 0:
                 shared.breathe()
-        self._entries = kept
-        if not self._merging and len({entry.identity for entry in found}) < len(found):
-            self._merging = True
-            return self._up_to_date(families, shared)
         return found
+
+    def _keep(self, series: Sequence[Series], found: list[_Entry], size: int, shared: Pass) -> None:
+        """Hold on to as much text as there is room for."""
+        if size <= shared.left:
+            shared.left -= size
+            if found is not self._last[1]:
+                self._entries = {entry.series.labels: entry for entry in found}
+            self._last = (series, found, size)
+            return
+        self._last, self._entries = ((), [], 0), {}
+        for entry in found:
+            shared.left -= entry.size
+            if shared.left < 0:
+                break
+            self._entries[entry.series.labels] = entry
 
     def _series(self, families: Sequence[Family]) -> Sequence[Series]:
         members = [families[number].series for number in self.group.members]
@@ -138,11 +159,13 @@ class GroupWriter:
     def _exposed(self, labels: Labels) -> Labels:
         return exposed_labels(labels, self._escaping, self._renamed)
 
-    def _admitted(self, recorded: Labels) -> _Entry:
-        labels = self._exposed(recorded)
+    def _admitted(self, series: Series) -> _Entry:
+        labels = self._exposed(series.labels)
         lacking = self._needed and self._needed not in dict(labels)
         inner = label_text(labels).replace("%", "%%").encode("utf-8", "replace")
-        return _Entry(None if lacking else inner, hash(_canonical(labels)))
+        entry = _Entry(series, None if lacking else inner, hash(_canonical(labels)))
+        entry.rewrite(series, self._blocks)
+        return entry
 
 
 def _canonical(labels: Labels) -> Labels:
