@@ -53,8 +53,8 @@ class Block:
     """How many of these are buckets, without `+Inf`; None where there can't be any."""
     dated: bool = False
     """Whether the last is the start time, which a series may lack."""
-    exemplars: bool = False
-    """Whether samples from the first on can have one each."""
+    exemplars: int = 0
+    """How many of the first samples can have one each."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -69,13 +69,15 @@ class Block:
             inner: its label text, each `%` doubled.
         """
         counts, others = self.numbers(series)
-        if (self.buckets is not None and len(series.buckets) != self.buckets) or (self.dated and series.start_ns <= 0):
+        if self.buckets is not None and len(series.buckets) != self.buckets:
+            return self._irregular(series, inner, (*counts, *others))
+        if self.dated and series.start_ns <= 0:
             text = self._irregular(series, inner, (*counts, *others))
         elif type(sum(counts)) is int or (counts := _whole(counts)):
             text = self._gaps.fill(inner) % (*counts, *[number(each) for each in others])
         else:
             text = _filled(self.lines, inner, sum(self.numbers(series), ()))
-        return _with_exemplars(text, series.exemplars) if self.exemplars and series.exemplars else text
+        return _with_exemplars(text, series.exemplars, self.exemplars) if self.exemplars and series.exemplars else text
 
     @cached_property
     def _gaps(self) -> Gaps:
@@ -111,7 +113,7 @@ def _single(group: Group, *, openmetrics: bool) -> Block:
 
 
 def _counter(group: Group, *, openmetrics: bool) -> Block:
-    return Block("", ((f"{group.name}_total", ""),), 0, _value, exemplars=openmetrics)
+    return Block("", ((f"{group.name}_total", ""),), 0, _value, exemplars=int(openmetrics))
 
 
 def _info(group: Group, *, openmetrics: bool) -> Block:
@@ -134,9 +136,9 @@ def _summary(group: Group, *, openmetrics: bool) -> Block:
 def _histogram(group: Group, *, openmetrics: bool) -> Block:
     lines, count = _buckets(group), len(group.bounds)
     if openmetrics and group.bounds and group.bounds[0] < 0:  # its sum would be no counter, and the count goes with it
-        return Block("", lines, count + 1, _bucket_counts, count, exemplars=True)
+        return Block("", lines, count + 1, _bucket_counts, count, exemplars=count + 1)
     lines += ((f"{group.name}_count", ""), (f"{group.name}_sum", ""))
-    return Block("", lines, count + 2, _bucket_counts_and_sum, count, exemplars=openmetrics)
+    return Block("", lines, count + 2, _bucket_counts_and_sum, count, exemplars=(count + 1) * openmetrics)
 
 
 def _gaugehistogram(group: Group, *, openmetrics: bool) -> Block:
@@ -144,7 +146,7 @@ def _gaugehistogram(group: Group, *, openmetrics: bool) -> Block:
     if not openmetrics:
         return Block("", lines, count + 1, _bucket_counts, count)
     lines += ((f"{group.name}_gcount", ""), (f"{group.name}_gsum", ""))
-    return Block("", lines, count + 2, _bucket_counts_and_sum, count, exemplars=True)
+    return Block("", lines, count + 2, _bucket_counts_and_sum, count, exemplars=count + 1)
 
 
 def _value(series: Series) -> tuple[Numbers, Numbers]:
@@ -238,10 +240,10 @@ def _filled(lines: Sequence[tuple[str, str]], inner: bytes, numbers: Numbers) ->
     return _gaps(lines, 0).fill(inner) % tuple([number(each) for each in numbers])
 
 
-def _with_exemplars(text: bytes, exemplars: Mapping[int, Exemplar]) -> bytes:
+def _with_exemplars(text: bytes, exemplars: Mapping[int, Exemplar], most: int) -> bytes:
     lines = text.split(b"\n")
     for place, exemplar in exemplars.items():
-        if 0 <= place < len(lines) - 1:
+        if 0 <= place < most:
             lines[place] += _exemplar(exemplar)
     return b"\n".join(lines)
 

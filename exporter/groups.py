@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..storage.views import Family
-from .names import is_plain, metric_name
+from .names import is_plain, label_name, metric_name
 from .negotiation import Escaping, Exposition, Format
 
 # By type: in which order names are given away, and what comes after the family's name in those of its samples.
@@ -32,6 +32,7 @@ SUFFIXES = {
 DATED = frozenset({"counter", "histogram", "summary"})
 """Types that can have `_created`."""
 _RANKS = {type_: rank for rank, type_ in enumerate(SUFFIXES)}
+_IN_TEXT = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}
 # These belong to the recorded name: they are escaped with it.
 _SUFFIXED = {"counter": "_total", "info": "_info"}
 
@@ -83,12 +84,17 @@ def family_type(family: Family) -> str:
 
 def exposed_type(group: Group, exposition: Exposition) -> str:
     """As TYPE says it. The text formats know fewer types, and OpenMetrics demands what a name may make impossible."""
-    if exposition.format is Format.OPENMETRICS:
-        hidden = group.type == "stateset" and exposition.escaping is not Escaping.ALLOW_UTF8 and ":" in group.name
-        return "gauge" if hidden else group.type
-    return {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}.get(
-        group.type, group.type
-    )
+    if exposition.format is not Format.OPENMETRICS:
+        return _IN_TEXT.get(group.type, group.type)
+    if group.type == "stateset" and state_label(group, exposition.escaping) != group.name:
+        return "gauge"
+    return group.type
+
+
+def state_label(group: Group, escaping: Escaping) -> str:
+    """The label that tells a stateset's state: called as the metric, as far as a label can be."""
+    utf8 = escaping is Escaping.ALLOW_UTF8
+    return label_name(group.name, Escaping.ALLOW_UTF8 if utf8 else Escaping.UNDERSCORES)
 
 
 def _rank(family: Family) -> tuple[bool, int, str]:

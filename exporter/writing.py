@@ -8,7 +8,7 @@ from itertools import chain, zip_longest
 
 from ..storage.views import Family, Series
 from .blocks import Block, blocks
-from .groups import Group, exposed_type
+from .groups import Group, exposed_type, state_label
 from .merging import agreeing, merged
 from .names import Labels, exposed_labels, is_plain, label_text, quoted
 from .negotiation import Exposition
@@ -77,8 +77,9 @@ class GroupWriter:
         self._renamed = _RESERVED.get(group.type, {})
         self._needed = ""
         if group.type == "stateset":
-            self._renamed = dict.fromkeys(group.recorded, group.name)
-            self._needed = group.name if exposed_type(group, exposition) == "stateset" else ""
+            state = state_label(group, exposition.escaping)
+            self._renamed = dict.fromkeys(group.recorded, state)
+            self._needed = state if exposed_type(group, exposition) == "stateset" else ""
         self._merging = len(group.members) > 1
         self._entries: dict[Labels, _Entry] = {}
         self._last: tuple[Sequence[Series], list[_Entry], int] = ((), [], 0)
