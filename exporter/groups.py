@@ -5,8 +5,8 @@ Names that are different in the store can be the same once escaped, or one famil
 
 - Families of one type (and the same buckets) that come to one name are merged; equal series are added up. Sums of
   counters only grow, whoever joins.
-- Otherwise names that need no escaping come first, then counters before histograms before gauges and so on, then
-  the order of the recorded names; a later one gets `_2`, `_3`, … at the end of its name.
+- Otherwise `target_info` comes first, then names that need no escaping, then counters before histograms before gauges
+  and so on, then the order of the recorded names; a later one gets `_2`, `_3`, … at the end of its name.
 """
 
 from __future__ import annotations
@@ -97,8 +97,9 @@ def state_label(group: Group, escaping: Escaping) -> str:
     return label_name(group.name, Escaping.ALLOW_UTF8 if utf8 else Escaping.UNDERSCORES)
 
 
-def _rank(family: Family) -> tuple[bool, int, str]:
-    return not is_plain(family.name), _RANKS[family_type(family)], family.name
+def _rank(family: Family) -> tuple[bool, bool, int, str]:
+    is_target = family.name == "target" and family.type == "info"
+    return not is_target, not is_plain(family.name), _RANKS[family_type(family)], family.name
 
 
 def _base(family: Family, escaping: Escaping) -> str:
