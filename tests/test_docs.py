@@ -10,7 +10,7 @@ import pytest
 
 from tracekeep.exporter.app import ROUTES
 from tracekeep.exporter.cli import create_command
-from tracekeep.exporter.exposition import status_families
+from tracekeep.exporter.gauges import status_families
 from tracekeep.instrumentation.settings import InstrumentSettings
 from tracekeep.storage import Status, StoreSettings, schema
 from tracekeep.storage.batch import Counted
