@@ -40,6 +40,8 @@ class Ledger:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._kept: dict[str, _Kept] = {}
+        self._inherited: dict[str, dict[Labels, float]] = {}
+        """Of gauges that are added to, what the parent had at the fork."""
 
     def take(self, readings: Readings) -> tuple[list[MetricFamily], Gone]:
         """What has changed, and which gauges are no more; both are remembered as journaled."""
@@ -68,6 +70,8 @@ class Ledger:
         """
         for reading in readings:
             if not reading.is_cumulative:
+                if reading.is_added_to and before is None:
+                    self._inherited[reading.name] = {labels: point.value for labels, point in reading.points.items()}
                 continue
             kept = self._kept.get(reading.name)
             if kept is None or kept.bounds != reading.bounds:
@@ -133,6 +137,10 @@ class Ledger:
 
     def _changed(self, kept: _Kept, reading: Reading, gone: Gone) -> list[MetricPoint]:
         points, overflow = [], None
+        if reading.policy == "sum":
+            for labels, value in self._inherited.get(reading.name, {}).items():
+                if labels in reading.points:
+                    reading.points[labels].value -= value
         for labels in [each for each in kept.series if each not in reading.points]:
             del kept.series[labels]
             gone.append((reading.name, list(labels)))

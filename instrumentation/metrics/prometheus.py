@@ -43,6 +43,8 @@ class RegistrySource:
         skip: says which collectors are read in another way.
     """
 
+    is_additive = False
+
     def __init__(self, registry: CollectorRegistry, skip: Any = lambda _collector: False) -> None:
         self._registry = registry
         self._skip = skip

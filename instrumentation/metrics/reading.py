@@ -14,6 +14,8 @@ CUMULATIVE = frozenset({"counter", "histogram", "summary"})
 """Types whose points are journaled as what was added; all others as they are."""
 TYPES = CUMULATIVE | {"gauge", "gaugehistogram", "info", "stateset", "unknown"}
 
+_TARGET = "target"
+"""Of these there is one at most: the first."""
 _OWN = "tracekeep_"
 _MAX_NAME = 512
 _MAX_HELP = 1024
@@ -62,6 +64,8 @@ class Reading(msgspec.Struct):
     policy: str = "sum"
     bounds: tuple[float, ...] = ()
     points: dict[Labels, Point] = {}
+    is_added_to: bool = False
+    """A gauge that is the sum of what was added, below zero too: a forked child's own part can be told."""
 
     @property
     def is_cumulative(self) -> bool:
@@ -102,6 +106,8 @@ class Readings(dict[str, Reading]):
         if not own and reading.name.startswith(_OWN):
             raise FaultError("conflict", f"{reading.name} is a name of tracekeep's own")
         known = self.get(reading.name)
+        if known is not None and reading.name == _TARGET:
+            return 0
         if known is None:
             self._claim(reading)
             reading.policy = self._policy(reading)
@@ -133,7 +139,7 @@ def _merge(known: Reading, reading: Reading, *, additive: bool) -> int:
         before = known.points.get(labels)
         if before is None:
             known.points[labels] = point
-        elif additive and known.is_cumulative:
+        elif additive and (known.is_cumulative or (known.is_added_to and reading.is_added_to)):
             add(before, point)
         else:
             duplicates += 1

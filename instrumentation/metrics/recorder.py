@@ -90,6 +90,8 @@ class MetricsRecorder:
         Returns:
             Whether it has been done within the bound; otherwise it will be.
         """
+        if self._closed:
+            return False
         with self._state:
             self._asked = ticket = self._asked + 1
             self._state.notify_all()
@@ -185,7 +187,7 @@ class MetricsRecorder:
         for source in self._sources:
             try:
                 for reading in source.read_at_fork(self.faults):
-                    self._take(baseline, reading, "at fork", additive=False)
+                    self._take(baseline, reading, "at fork", additive=source.is_additive)
             except Exception as error:
                 self.faults.count("at fork", "raised", error)
         self._baseline = baseline

@@ -35,6 +35,9 @@ class Collector(Protocol):
 class Source(Protocol):
     """A registry or a reader."""
 
+    is_additive: bool
+    """As of its collectors."""
+
     def collectors(self) -> Sequence[Collector]:
         """All that it has now, in the order in which they were registered."""
 
