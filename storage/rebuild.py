@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from .aggregates import Aggregates, Change
+from .aggregates import Aggregates
+from .change import Change
 from .families import EXCEPTIONS, exception_labels
 from .intake import MINUTE, Folds
 from .layout import partition_files
@@ -25,11 +26,14 @@ _SPANS = (
     "FROM spans s "
     "WHERE s.id > ? AND s.id <= ? ORDER BY s.id LIMIT ?"
 )
+_ERRORS = "SELECT service, type, count(*) FROM errors GROUP BY 1, 2"
 _OPERATIONS = "SELECT o.id, g.service, o.name, o.kind FROM operations o JOIN origins g ON g.id = o.origin"
 
 
-def refold(directory: Path, aggregates: Aggregates) -> Generator[Change, None, None]:
-    """Changes that add up to all retained spans and errors; none of them is applied here.
+def refold(directory: Path, aggregates: Aggregates, *, totals: bool = False) -> Generator[Change, None, None]:
+    """Changes whose rollups, and totals where they are wanted, add up to all retained spans and errors.
+
+    None of them is applied here.
 
     A partition that can't be read is passed over. Rows that arrive while this goes on are left out: the
     writer folds them itself.
@@ -41,7 +45,7 @@ def refold(directory: Path, aggregates: Aggregates) -> Generator[Change, None, N
         except sqlite3.Error:
             continue
         try:
-            yield from _refold_partition(connection, last, aggregates)
+            yield from _refold_partition(connection, last, aggregates, totals=totals)
         except sqlite3.Error:
             continue
         finally:
@@ -59,12 +63,14 @@ def _last_row(path: Path) -> int:
         return 0
 
 
-def _refold_partition(connection: sqlite3.Connection, last: int, aggregates: Aggregates) -> Iterator[Change]:
+def _refold_partition(
+    connection: sqlite3.Connection, last: int, aggregates: Aggregates, *, totals: bool
+) -> Iterator[Change]:
     operations = {row[0]: Operation(*row) for row in connection.execute(_OPERATIONS)}
     sets = {number: msgspec.json.decode(text) for number, text in connection.execute("SELECT * FROM attribute_sets")}
     shapes: dict[tuple[Any, ...], Shape] = {}
     change = aggregates.begin()
-    for service, type_, count in connection.execute("SELECT service, type, count(*) FROM errors GROUP BY 1, 2"):
+    for service, type_, count in connection.execute(_ERRORS) if totals else ():
         aggregates.count(change, EXCEPTIONS, exception_labels(service, type_), count)
     at = 0
     while rows := connection.execute(_SPANS, (at, last, _ROWS)).fetchall():
@@ -76,7 +82,10 @@ def _refold_partition(connection: sqlite3.Connection, last: int, aggregates: Agg
             if shape is None:
                 shape = shapes[key] = Shape(operations[operation], sets.get(shared, {}), shared, status)
             folds.setdefault((shape, (start + duration) // MINUTE), []).append(row)
-        aggregates.fold(change, folds)
+        if totals:
+            aggregates.fold(change, folds)
+        else:
+            aggregates.fold_rollups(change, folds)
         change.accounting = {"accepted": len(rows), "stored": len(rows)}
         yield change
         at, change = rows[-1][-1], aggregates.begin()
@@ -94,9 +103,9 @@ def restore(directory: Path, aggregates: Aggregates, marks: dict[str, Any]) -> i
     """
     aggregates.forget_rollups()
     totals = aggregates.begin()
-    for step in refold(directory, aggregates):
+    for step in refold(directory, aggregates, totals=True):
         for state, delta in step.series.items():
-            totals.add(state, delta)
+            totals.delta(state).add(delta)
         for name, more in step.accounting.items():
             totals.accounting[name] = totals.accounting.get(name, 0) + more
         aggregates.apply_rollups(step)

@@ -50,6 +50,10 @@ class StoreSettings:
     """How long the per-minute rollups are kept."""
     series_limit: int = _setting(2000, low=1, high=1_000_000)
     """Series of one metric; past it one overflow series takes the exact remainder."""
+    series_max_idle: float = _setting(7 * DAY, low=60, high=3650 * DAY)
+    """Totals that have not changed for so long are no longer shown; they go on when they come back."""
+    metric_limit: int = _setting(1000, low=0, high=1_000_000)
+    """Metrics that applications may have; points of others are rejected and counted."""
     slow_ms: float = _setting(1000.0, low=0.001, high=86_400_000.0)
     """A request that takes at least this long counts as slow."""
     query_timeout: float = _setting(10.0, low=0.01, high=3600)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from itertools import accumulate
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +14,22 @@ from sqlalchemy import Connection, select
 
 from . import engine, sketch
 from .batch import drops
-from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec, Labels
+from .exemplars import exemplar_views
+from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec
 from .intake import MINUTE
 from .reading import Readers
 from .records import SpanKind
-from .schema import accounting, commands, operations, properties, rollups, series
+from .schema import accounting, commands, metrics, operations, properties, rollups, series
+from .series import decode_labels
 from .views import Family, OperationSummary, Series, Totals
 
 
 class TotalsReader:
-    """Keeps the last committed totals and reads only what has changed since."""
+    """Keeps the last committed totals and reads only what has changed since.
+
+    What has not changed is the same object as before: a series while its version stays, a family while all of
+    its series do, and the whole while nothing was committed.
+    """
 
     def __init__(self, path: Path, readers: Readers) -> None:
         self._path = path
@@ -32,8 +40,11 @@ class TotalsReader:
     def _forget(self) -> None:
         self._identity: tuple[int, int] | None = None
         self._commit = -1
+        self._specs: dict[str, FamilySpec] = dict(FAMILIES)
         self._known: dict[str, dict[str, Series]] = {}
-        self._figures: dict[str, int] = {}
+        self._families: dict[str, Family] = {}
+        self._own: dict[str, Family] = {}
+        self._totals = Totals([], -1)
 
     def read(self, until: float) -> Totals:
         """The newest committed state.
@@ -47,55 +58,88 @@ class TotalsReader:
                 self._forget()
             self._refresh(connection)
             self._identity = identity
-            return self._totals(stale=False)
+            return self._totals
 
     def last(self) -> Totals | None:
         """The state that was read last, whether or not it is still the newest."""
         with self._lock:
-            return self._totals(stale=True) if self._commit >= 0 else None
+            return msgspec.structs.replace(self._totals, stale=True) if self._commit >= 0 else None
 
     def _refresh(self, connection: Connection) -> None:
-        commit = connection.scalar(select(properties.c.value).where(properties.c.name == "commit")) or 0
+        known = {row.name: row.value for row in connection.execute(select(properties))}
+        commit = known.get("commit", 0)
         if commit == self._commit:
             return
-        rows = connection.execute(select(series).where(series.c.updated > self._commit))
-        for row in rows:
-            spec = FAMILIES.get(row.metric)
-            if spec is not None:
-                self._known.setdefault(row.metric, {})[row.labels] = _series(spec, row)
-        self._figures = {row.name: row.value for row in connection.execute(select(accounting))}
+        if self._commit < known.get("forgotten", 0):
+            self._forget()  # rows are gone that this reader may not have seen go
+        changed = self._read_specs(connection) | self._read_series(connection)
+        for name in changed & self._known.keys():
+            self._families[name] = _family(self._specs[name], list(self._known[name].values()))
+        for name in [name for name, family in self._families.items() if not family.series]:
+            del self._families[name], self._known[name]
+        figures = {row.name: row.value for row in connection.execute(select(accounting))}
+        self._own = {family.name: self._kept(family) for family in _own(figures, commit)}
         self._commit = commit
+        self._totals = Totals([*self._ordered(), *self._own.values()], commit)
 
-    def _totals(self, *, stale: bool) -> Totals:
-        families = [
-            _family(spec, list(self._known.get(name, {}).values()))
-            for name, spec in FAMILIES.items()
-            if name in self._known
-        ]
-        return Totals([*families, *_own(self._figures)], self._commit, stale=stale)
+    def _read_specs(self, connection: Connection) -> set[str]:
+        """Definitions that have changed; their names."""
+        changed = set()
+        for row in connection.execute(select(metrics).where(metrics.c.updated > self._commit)):
+            if row.name not in FAMILIES:
+                bounds = msgspec.msgpack.decode(row.bounds, type=tuple[float, ...])
+                self._specs[row.name] = FamilySpec(row.name, row.help, bounds, row.unit, row.type, row.policy)
+                changed.add(row.name)
+        return changed
+
+    def _read_series(self, connection: Connection) -> set[str]:
+        """Series that have changed or gone; the names of their metrics."""
+        changed = set()
+        for row in connection.execute(select(series).where(series.c.updated > self._commit)):
+            spec = self._specs.get(row.metric)
+            if spec is None:
+                continue
+            changed.add(row.metric)
+            members = self._known.setdefault(row.metric, {})
+            if row.hidden:
+                members.pop(row.labels, None)
+            else:
+                members[row.labels] = _series(spec, row)
+        return changed
+
+    def _kept(self, family: Family) -> Family:
+        """The family as it was, where its numbers are the same."""
+        before = self._own.get(family.name)
+        same = before is not None and [each.value for each in before.series] == [each.value for each in family.series]
+        return before if same and before is not None else family
+
+    def _ordered(self) -> list[Family]:
+        """The store's own families, then those of applications by name."""
+        own = [self._families[name] for name in FAMILIES if name in self._families]
+        return own + [self._families[name] for name in sorted(self._families) if name not in FAMILIES]
 
 
 def _series(spec: FamilySpec, row: Any) -> Series:
-    labels: Labels = tuple((name, value) for name, value in msgspec.json.decode(row.labels))
-    buckets: tuple[int, ...] = ()
-    if spec.bounds and row.buckets is not None:
-        running, cumulative = 0, []
-        for count in msgspec.msgpack.decode(row.buckets)[:-1]:
-            running += count
-            cumulative.append(running)
-        buckets = tuple(cumulative)
-    return Series(labels, row.value, row.sum, buckets, row.start)
+    buckets = _cumulative(row.buckets) if spec.has_buckets and row.buckets is not None else ()
+    value = nan if row.value is None else row.value
+    return Series(
+        decode_labels(row.labels), value, row.sum, buckets, row.start, exemplar_views(row.exemplars), row.updated
+    )
+
+
+def _cumulative(blob: bytes) -> tuple[float, ...]:
+    return tuple(accumulate(msgspec.msgpack.decode(blob)[:-1]))
 
 
 def _family(spec: FamilySpec, members: list[Series]) -> Family:
     return Family(spec.name, spec.type, spec.help, spec.unit, spec.bounds, members)
 
 
-def _own(figures: Mapping[str, int]) -> list[Family]:
+def _own(figures: Mapping[str, int], commit: int) -> list[Family]:
     """The store's accounting as metrics."""
     plain = ((ACCEPTED, "accepted"), (STORED, "stored"), (TRUNCATED, "truncated"))
-    families = [_family(spec, [Series((), figures.get(name, 0))]) for spec, name in plain]
-    reasons = [Series((("reason", reason),), count) for reason, count in sorted(drops(figures).items())]
+    families = [_family(spec, [Series((), figures.get(name, 0), version=commit)]) for spec, name in plain]
+    reasons = [Series((("reason", reason),), count, version=commit) for reason, count in sorted(drops(figures).items())]
     return [*families, _family(DROPPED, reasons)]
 
 

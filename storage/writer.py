@@ -18,8 +18,9 @@ from pathlib import Path
 import msgspec
 
 from . import engine
-from .aggregates import Aggregates, Change
+from .aggregates import Aggregates
 from .batch import Batch, Databases, build, count_quiet, finish
+from .change import Change
 from .complaints import Complaints, describe
 from .errors import TracekeepError
 from .gather import Gatherer, Part, join_part
@@ -267,7 +268,7 @@ class Writer:
         if not pending or pending[0].dictionary is not bases.history.dictionary:
             with self._blaming("aggregates"):
                 try:
-                    pending[:] = [build(parts, bases.history, bases.aggregates)]
+                    pending[:] = [build(parts, bases.history, bases.aggregates, self._gather.dead())]
                 except BaseException:
                     bases.history.dictionary = bases.history.dictionary.renewed()  # what it numbered was never stored
                     raise
@@ -361,6 +362,8 @@ class Writer:
             with self._blaming("aggregates"):
                 forgetting = bases.aggregates.begin()
                 forgetting.finished = done
+                for name in done:
+                    bases.aggregates.metrics.withdraw(forgetting, name)
                 bases.aggregates.apply(forgetting)
             with self._blaming("history"):
                 bases.history.forget(done)

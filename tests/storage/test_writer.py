@@ -13,6 +13,7 @@ from tracekeep.storage import partitions, writer
 from tracekeep.storage.aggregates import Aggregates
 from tracekeep.storage.layout import APPLICATION_ID
 from tracekeep.storage.partitions import History, partition_files
+from tracekeep.storage.rollups import Rollups
 
 GARBAGE = b"This is no database. " * 4096
 RECOVERY = 10.0
@@ -110,7 +111,7 @@ def test_an_error_around_a_commit(store, monkeypatch, owner, error, when):
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk I/O error"), RuntimeError("a defect")], ids=repr)
 def test_an_error_while_a_batch_is_built(store, monkeypatch, error):
     """When a rollup can't be read, the batch is built anew: spans, names and totals of it are all there."""
-    once(monkeypatch, Aggregates, "_rollup", before=raiser(error))
+    once(monkeypatch, Rollups, "read", before=raiser(error))
     Recorder(store).many(10, "new", attributes={"http.route": "/new"})
     kept(store, 10)
     assert [each.name for each in store.performance(since_ns=0, until_ns=time.time_ns())] == ["new"]
