@@ -6,6 +6,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from os import PathLike
 from typing import Any, TypeVar, cast
 
@@ -18,6 +19,7 @@ from .asgi import TracingMiddleware
 from .json_errors import JsonErrorMiddleware, install_json_errors
 from .processor import RetainingSpanProcessor
 from .settings import InstrumentSettings, is_disabled, resolve_instrument_settings
+from .shutdown import at_shutdown
 
 _logger = logging.getLogger("tracekeep")
 App = TypeVar("App")
@@ -25,9 +27,14 @@ App = TypeVar("App")
 EXIT_SECONDS = 2.0
 """The most that leaving the process is held up; nothing is lost by leaving earlier."""
 
+_SHUTDOWN_SECONDS = 1.0
+"""The most that the shutdown of an application is held up for its metrics."""
+
 _MARK = "_tracekeep_instrumented"
 _lock = threading.Lock()
 _done: list[tuple[Store, InstrumentSettings]] = []
+_at_end: list[Callable[[], object]] = []
+"""What is to be done when an application shuts down."""
 
 
 def instrument(
@@ -124,6 +131,7 @@ def _set_up_metrics(
     except Exception:
         _logger.warning("tracekeep: metrics of the application are not recorded", exc_info=True)
         return
+    _at_end.append(partial(recorder.flush, _SHUTDOWN_SECONDS))
     atexit.register(recorder.close)
 
 
@@ -144,6 +152,8 @@ def _answer_errors(app: App, settings: InstrumentSettings) -> App:
 def _wrap(app: App, settings: InstrumentSettings) -> App:
     if isinstance(app, TracingMiddleware) or getattr(app, _MARK, False):
         return app
+    for action in _at_end:
+        app = at_shutdown(app, action)
     if hasattr(app, "build_middleware_stack") and hasattr(app, "middleware_stack"):
         _wrap_stack(app, settings)
         return app

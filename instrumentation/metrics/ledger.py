@@ -169,6 +169,8 @@ def _delta(labels: Labels, point: Point, last: Point, *, restarts: bool = True) 
     A sum of series falls when one of them is removed: that is no restart (`restarts`), and what the
     others have gained in the same interval can't be told.
     """
+    if (point.value, point.sum, point.created) == (last.value, last.sum, last.created):
+        return None
     if _began_again(point, last):
         return _whole(labels, point) if restarts and point.value else None
     added = Point(point.value - last.value, point.sum - last.sum, created=point.created)

@@ -17,7 +17,7 @@ TYPES = CUMULATIVE | {"gauge", "gaugehistogram", "info", "stateset", "unknown"}
 _TARGET = "target"
 """Of these there is one at most: the first."""
 _OWN = "tracekeep_"
-_MAX_NAME = 512
+_MAX_NAME = 256
 _MAX_HELP = 1024
 _MAX_LABELS = 64
 _MAX_BOUNDS = 1000

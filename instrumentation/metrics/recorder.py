@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from multiprocessing import util
 
 from ...storage import Store
 from ...storage.families import FAMILIES
@@ -32,6 +33,8 @@ EXIT_SECONDS = 1.0
 """The most that the end of the process waits for them."""
 _FORK_SECONDS = 1.0
 """The most that a fork waits for a look that is under way, so that the child inherits no lock of it."""
+_FINALIZE_FIRST = 100
+"""Before what an application finalises: its counts are complete then, as far as they will be."""
 _MAX_PAYLOAD = 1 << 17
 """Bytes of a record: a segment is left with little room unused."""
 
@@ -75,9 +78,10 @@ class MetricsRecorder:
         self._look = Look(self.faults)
 
     def start(self) -> MetricsRecorder:
-        """Begin, and be there for scrapes and forks of this process."""
+        """Begin, and be there for scrapes, forks and children of this process."""
         self._store.before_scrape.append(self.flush)
         _recorders.add(self)
+        util.register_after_fork(self, _close_at_end)
         self._start_thread()
         return self
 
@@ -213,6 +217,11 @@ class MetricsRecorder:
         self._baseline, self._closed = None, closed
         if not closed:
             self._start_thread()
+
+
+def _close_at_end(recorder: MetricsRecorder) -> None:
+    """A child of `multiprocessing` ends without `atexit`; it has finalisers of its own."""
+    util.Finalize(None, recorder.close, exitpriority=_FINALIZE_FIRST)
 
 
 _recorders: weakref.WeakSet[MetricsRecorder] = weakref.WeakSet()
