@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .faults import Faults
 from .reading import Reading
@@ -12,6 +12,7 @@ from .sources import Collector
 
 HUNG_SECONDS = 2.0
 """A collector that takes longer is left to itself, and out of everything until it has answered."""
+_SLICE = 0.05  # s after which patience is looked at again
 _MAX_HUNG = 20
 """Collectors that are waited for in threads of their own; with more of them none is asked any more."""
 
@@ -23,12 +24,12 @@ class Look:
 
     Args:
         faults: where what is wrong is counted.
-        patience: seconds that one collector may take.
+        patience: seconds that one collector may take; may be changed at any time.
     """
 
     def __init__(self, faults: Faults, patience: float = HUNG_SECONDS) -> None:
         self._faults = faults
-        self._patience = patience
+        self.patience = patience
         self._hung: dict[object, threading.Thread] = {}
         self.thread: threading.Thread | None = None
         """The one that reads just now."""
@@ -41,7 +42,7 @@ class Look:
         while left and len(self._hung) < _MAX_HUNG:
             reader = _Reader(left, self._faults)
             self.thread = reader.start()
-            found += reader.results(self._patience)
+            found += reader.results(lambda: self.patience)
             stuck = reader.stuck()
             if stuck is not None and self.thread is not None:
                 self._faults.count(stuck.name, "hung")
@@ -74,11 +75,11 @@ class _Reader:
             return None
         return thread
 
-    def results(self, patience: float) -> Found:
-        """Wait until all is read, or one takes too long."""
-        while not self._over.wait(max(0.01, self._since + patience - time.monotonic())):
+    def results(self, patience: Callable[[], float]) -> Found:
+        """Wait until all is read, or one takes too long: longer than what `patience` says by then, in seconds."""
+        while not self._over.wait(_SLICE):
             with self._lock:
-                if time.monotonic() - self._since >= patience:
+                if time.monotonic() - self._since >= patience():
                     self._stopped = True
                     break
         return list(self._found)

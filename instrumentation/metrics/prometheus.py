@@ -100,6 +100,8 @@ class PrometheusCollector:
                 yield SampleParser(metric, policy, self.name, faults).reading()
             except FaultError as fault:
                 faults.count(self.name, fault.reason, fault)
+            except Exception as error:
+                faults.count(self.name, "invalid", error)
 
 
 def _policy(collector: Any) -> str | None:

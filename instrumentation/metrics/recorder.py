@@ -20,7 +20,7 @@ from ...storage.families import FAMILIES
 from ...storage.records import FrameType
 from .faults import Faults
 from .ledger import Ledger
-from .look import Look
+from .look import HUNG_SECONDS, Look
 from .payloads import payloads
 from .reading import FaultError, Reading, Readings
 from .sources import Source
@@ -47,6 +47,7 @@ class MetricsRecorder:
         sources: what to look at.
         interval: seconds between two looks.
         policies: how the gauges of several processes become one, by name of the metric.
+        patience: seconds that one collector may take.
     """
 
     def __init__(
@@ -56,10 +57,12 @@ class MetricsRecorder:
         *,
         interval: float = 5.0,
         policies: Mapping[str, str] | None = None,
+        patience: float = HUNG_SECONDS,
     ) -> None:
         self._store = store
         self._sources = sources
         self._interval = interval
+        self._patience = patience
         self._policies = policies or {}
         self._limit = min(_MAX_PAYLOAD, store.settings.segment_bytes // 4)
         self.faults = Faults()
@@ -75,7 +78,7 @@ class MetricsRecorder:
         self._gate = threading.Lock()
         self._asked = self._answered = 0
         self._thread: threading.Thread | None = None
-        self._look = Look(self.faults)
+        self._look = Look(self.faults, self._patience)
 
     def start(self) -> MetricsRecorder:
         """Begin, and be there for scrapes, forks and children of this process."""
@@ -107,6 +110,7 @@ class MetricsRecorder:
     def close(self, timeout: float = EXIT_SECONDS) -> None:
         """Journal what is there, and look no more."""
         if not self._closed:
+            self._look.patience = min(self._look.patience, timeout / 4)  # one that hangs must not cost the others
             self.flush(timeout)
             self._closed = True
             with self._state:
