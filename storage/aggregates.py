@@ -252,12 +252,12 @@ class Aggregates:
         self.metrics.expire(change, before)
         if change.expired:
             self.apply(change)
-        self.metrics.retire()
 
     def _forget_hidden(self, now: int) -> None:
         """Delete rows of series that have been hidden long enough; readers that may not know of it begin anew."""
         age = int((self._settings.series_max_idle + self._settings.rollup_max_age) * 1e9)
         with engine.transaction(self._connection) as connection:
+            self.metrics.retire(connection)
             if self.metrics.delete_hidden(connection, expired_before=now - age, gone_before=now - _TOMBSTONE_NS):
                 self.metrics.born = now  # what was counted is gone: nothing may claim to have begun before
                 connection.execute(_UPSERT_PROPERTY, ("born", now))

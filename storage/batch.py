@@ -19,6 +19,7 @@ from .aggregates import Aggregates, dropped
 from .change import Change
 from .families import EXCEPTIONS, exception_labels
 from .gather import Part, Record
+from .gauges import started
 from .intake import Dictionary, Intake, decode_command
 from .journal import DROP_REASONS, JournalState
 from .partitions import History
@@ -140,7 +141,7 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
         for (service, type_), count in intake.exceptions.items():
             aggregates.count(batch.change, EXCEPTIONS, exception_labels(service, type_), count)
         _undecodable(batch.change, intake.undecodable)
-    for name in sorted(metrics, key=lambda name: name not in dead):  # the dead first: what they gave is older
+    for name in sorted(metrics, key=lambda name: (name not in dead, started(name))):  # the newest definition last
         _undecodable(batch.change, aggregates.points.take(batch.change, name, metrics[name], dead))
     _join(batch.intake, refilled)
     batch.change.marks = batch.marks

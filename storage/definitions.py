@@ -38,6 +38,8 @@ _NO_SUMS = frozenset({"info", "stateset"})
 _MAX_BOUNDS = 1000
 _MAX_LABELS = 64
 _MAX_HELP = 1024
+_LARGEST = 1e200
+"""Of a counter's or histogram's numbers: however many of them are added, none becomes infinite."""
 
 
 def spec_of(family: MetricFamily) -> FamilySpec | None:
@@ -46,7 +48,7 @@ def spec_of(family: MetricFamily) -> FamilySpec | None:
     What adds up does so whatever the policy, but for `worker`. The sum of 1s that say that something is so would
     say nothing: that of an info or a stateset is their maximum.
     """
-    if family.type not in TYPES or family.policy not in POLICIES or not 0 < len(family.name) <= MAX_LABEL:
+    if family.type not in TYPES or family.policy not in POLICIES or not _is_name(family.name):
         return None
     spec = FamilySpec(
         family.name, family.help[:_MAX_HELP], unit=family.unit[:MAX_LABEL], type=family.type, policy=family.policy
@@ -60,6 +62,10 @@ def spec_of(family: MetricFamily) -> FamilySpec | None:
     if len(bounds) > _MAX_BOUNDS or not rising or not all(map(isfinite, bounds)):
         return None
     return FamilySpec(spec.name, spec.help, bounds, spec.unit, spec.type, policy)
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= MAX_LABEL and text.isprintable()
 
 
 def exposed_names(spec: FamilySpec) -> list[str]:
@@ -82,12 +88,8 @@ def labels_of(spec: FamilySpec, point: MetricPoint) -> Labels | None:
     labels = tuple(sorted((name, bounded(value)) for name, value in point.labels))
     names = {name for name, _ in labels}
     reserved = {"__name__", "le" if spec.has_buckets else "", "quantile" if spec.type == "summary" else ""}
-    if (
-        len(names) < len(labels)
-        or len(labels) > _MAX_LABELS
-        or names & reserved
-        or max(map(len, names), default=0) > MAX_LABEL
-    ):
+    unique = len(names) == len(labels) <= _MAX_LABELS
+    if not unique or names & reserved or not all(map(_is_name, names)):
         return None
     return labels
 
@@ -101,6 +103,11 @@ def flaw_of(spec: FamilySpec, point: MetricPoint) -> str | None:
         values = point.buckets
     elif not spec.is_delta:
         return None
-    if not all(map(isfinite, values)):
+    if not all(map(is_summable, values)):
         return "non_finite"
     return "negative" if min(values) < 0 else None
+
+
+def is_summable(number: float) -> bool:
+    """Whether a number can be added up; NaN, infinities and what would become one can't."""
+    return abs(number) <= _LARGEST

@@ -12,6 +12,8 @@ from math import inf, isnan
 from .families import FamilySpec, Labels
 from .series import encode_labels
 
+_PARTS = 4  # of a journal's name: boot, pid, time in ms, random
+
 ReadingKey = tuple[str, Labels]
 """A journal, and the labels as its process gave them."""
 
@@ -83,4 +85,10 @@ def _added(readings: Iterable[Reading]) -> tuple[float, ...] | None:
 def worker_label(journal: str) -> str:
     """What tells a process from all others, for people to read: its pid and the random part of its journal's name."""
     parts = journal.split("-")
-    return f"{parts[1]}-{parts[-1]}"[:32] if len(parts) > 2 else journal[-32:]  # noqa: PLR2004  # <boot>-<pid>-…-<random>
+    return f"{parts[1]}-{parts[-1]}"[:32] if len(parts) == _PARTS else journal[-32:]
+
+
+def started(journal: str) -> int:
+    """When a process began its journal (ms), by the journal's name; 0 where that doesn't say."""
+    parts = journal.split("-")
+    return int(parts[2]) if len(parts) == _PARTS and parts[2].isdecimal() else 0

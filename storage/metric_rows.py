@@ -183,13 +183,10 @@ def _hide_row(why: int, commit: int, touched: int, state: SeriesState | GaugeSta
     return (why, commit, touched, state.spec.name, state.labels_text)
 
 
-def delete_hidden(connection: sqlite3.Connection, known: Container[str], expired_before: int, gone_before: int) -> bool:
-    """Delete rows that were hidden before some times (ns), and definitions that nothing refers to any more.
+def delete_hidden(connection: sqlite3.Connection, expired_before: int, gone_before: int) -> bool:
+    """Delete rows of series that were hidden before some times (ns); whether any of them was a total.
 
     Readers whose last look was before a row was hidden must read everything anew: `forgotten` says so.
-
-    Returns:
-        Whether any of the rows was of a total.
     """
     past = "hidden=1 AND touched < ? OR hidden=2 AND touched < ?"
     times = (expired_before, gone_before)
@@ -204,6 +201,12 @@ def delete_hidden(connection: sqlite3.Connection, known: Container[str], expired
         "ON CONFLICT(name) DO UPDATE SET value=max(value, excluded.value)",
         (latest,),
     )
-    unused = connection.execute("SELECT name FROM metrics WHERE name NOT IN (SELECT metric FROM series)").fetchall()
-    connection.executemany("DELETE FROM metrics WHERE name=?", [row for row in unused if row[0] not in known])
     return bool(totals)
+
+
+def delete_unused(connection: sqlite3.Connection, known: Container[str]) -> None:
+    """Delete definitions that no series refers to any more, and that no process gives."""
+    unused = connection.execute(
+        "SELECT name FROM metrics WHERE NOT EXISTS (SELECT 1 FROM series WHERE series.metric=metrics.name)"
+    ).fetchall()
+    connection.executemany("DELETE FROM metrics WHERE name=?", [row for row in unused if row[0] not in known])

@@ -14,7 +14,7 @@ from .change import Change, Metric
 from .definitions import conflict, exposed_names
 from .families import FAMILIES, OVERFLOW, OVERFLOWED, STATUS_METRICS, FamilySpec, Labels
 from .gauges import GaugeState, worker_label
-from .metric_rows import delete_hidden, read_metric, read_metrics, read_series, write_metrics
+from .metric_rows import delete_hidden, delete_unused, read_metric, read_metrics, read_series, write_metrics
 from .series import Delta, SeriesState
 from .settings import StoreSettings
 
@@ -77,7 +77,7 @@ class Metrics:
             change.forget(name)
             users = set()
             metric = self._enter(change, Metric(spec, change.time, is_committed=False))
-        if journal not in users:
+        if journal not in users and journal not in dead:
             change.users.setdefault(name, set()).add(journal)
             if (spec.help, spec.unit) != (metric.spec.help, metric.spec.unit):
                 change.texts[name] = spec
@@ -188,6 +188,10 @@ class Metrics:
                 return overflow
         return metric.gauges.get(_with_worker(labels, worker))
 
+    def givers(self) -> set[str]:
+        """Journals whose processes give metrics."""
+        return set().union(*(metric.users for metric in self.known.values()))
+
     def withdraw(self, change: Change, journal: str) -> None:
         """Take back all that a process that is gone said of itself."""
         change.withdrawn.append(journal)
@@ -208,8 +212,13 @@ class Metrics:
             if state.touched < before and state.labels != OVERFLOW
         ]
 
-    def retire(self) -> list[str]:
-        """Let go of metrics that have no series and that no process gives; which."""
+    @staticmethod
+    def delete_hidden(connection: sqlite3.Connection, *, expired_before: int, gone_before: int) -> bool:
+        """Delete rows of series that were hidden before some times (ns); whether any of them was a total."""
+        return delete_hidden(connection, expired_before, gone_before)
+
+    def retire(self, connection: sqlite3.Connection) -> None:
+        """Let go of metrics that have no series and that no process gives."""
         for metric in self.known.values():
             for place in (metric.gauges, metric.overflow):
                 _drop_empty(place)
@@ -218,11 +227,7 @@ class Metrics:
             del self.known[name]
         if gone:
             self._claim_names()
-        return gone
-
-    def delete_hidden(self, connection: sqlite3.Connection, *, expired_before: int, gone_before: int) -> bool:
-        """Delete rows of series that were hidden before some times (ns); whether any of them was a total."""
-        return delete_hidden(connection, self.known, expired_before, gone_before)
+        delete_unused(connection, self.known)
 
     # --- commits ---------------------------------------------------------------------------------------------------
 

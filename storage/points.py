@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Container
 from dataclasses import replace
-from math import isfinite
 
 import msgspec
 
 from .change import Change, Metric
-from .definitions import flaw_of, labels_of, spec_of
+from .definitions import flaw_of, is_summable, labels_of, spec_of
 from .exemplars import chosen, newest
 from .families import OVERFLOW, REJECTED, FamilySpec, Labels
 from .gauges import Reading
@@ -74,7 +73,7 @@ class Points:
                 self._reject(change, family.name, flaw or "bad_labels")
             elif metric.spec.is_total:
                 self._add(change, metric, labels, point)
-            else:
+            elif journal not in dead:
                 self._set(change, metric, labels, point, journal=journal, time_ns=time_ns)
 
     def _add(self, change: Change, metric: Metric, labels: Labels, point: MetricPoint) -> None:
@@ -106,9 +105,9 @@ class Points:
         reading = replace(self._amount(change, spec, point), time=min(max(time_ns, 0), _MAX_TIME))
         changes = change.readings.setdefault(state, {})
         key = (journal, labels)
-        if spec.is_delta:
-            before = changes.get(key) or state.readings.get(key)
-            reading = before.plus(reading) if before is not None else reading
+        before = changes.get(key) or state.readings.get(key)
+        if spec.is_delta and before is not None:
+            reading = before.plus(reading)
         changes[key] = reading
         if state.labels[:1] == OVERFLOW:
             self._metrics.count_overflow(change, spec, 1)
@@ -117,7 +116,7 @@ class Points:
         """A point's numbers, as far as its metric has them; the count of one with buckets is theirs."""
         buckets = tuple(point.buckets) if spec.has_buckets and point.buckets is not None else None
         total = point.sum if spec.has_buckets or spec.type == "summary" else 0.0
-        if not isfinite(total):
+        if not is_summable(total):
             self._reject(change, spec.name, "non_finite")
             total = 0.0
         return Reading(sum(buckets) if buckets is not None else point.value, total, buckets)

@@ -10,6 +10,8 @@ import msgspec
 from .exemplars import Exemplars, newest
 from .families import FamilySpec, Labels
 
+_EXACT = 1 << 53
+
 
 class SeriesState:
     """A series as it was committed last.
@@ -82,7 +84,7 @@ def encode_buckets(buckets: list[float] | None) -> bytes | None:
     """As they stand in the database: a msgpack array, whole numbers as integers."""
     if buckets is None:
         return None
-    return msgspec.msgpack.encode([int(each) if each == int(each) else each for each in buckets])
+    return msgspec.msgpack.encode([int(each) if each < _EXACT and each == int(each) else each for each in buckets])
 
 
 def decode_buckets(blob: Any) -> list[float] | None:

@@ -152,7 +152,7 @@ class Writer:
     def _serve(self) -> None:
         """Work until the role is wanted elsewhere or the store closes."""
         self._due = {}
-        if not self._until(self._open):
+        if not self._until(self._open) or not self._until(self._withdraw_dead):
             return
         while True:
             if self._is_due("upkeep", _UPKEEP):
@@ -163,6 +163,7 @@ class Writer:
                 self._until(self._refold_some)
             if self._is_due("discover", _ELECTION):
                 self._gather.discover()
+                self._until(self._withdraw_dead)
             worked = self._turn()
             if self._stopping.is_set() and (not worked or time.monotonic() > self._drain_until):
                 self._until(self._make_durable)
@@ -342,6 +343,17 @@ class Writer:
             with self._blaming("aggregates"):
                 aggregates.apply(change)
             self._announce()
+
+    def _withdraw_dead(self) -> None:
+        """Take back at once what dead processes said of themselves, however much they left to be read."""
+        aggregates = self._databases.aggregates
+        gone = [name for name in aggregates.metrics.givers() if name in self._gather.dead()]
+        if gone:
+            change = aggregates.begin()
+            for name in gone:
+                aggregates.metrics.withdraw(change, name)
+            with self._blaming("aggregates"):
+                aggregates.apply(change)
 
     def _finish_dead(self) -> None:
         """Account for dead processes' journals that are read to their end, and remove them."""

@@ -3,6 +3,7 @@
 import time
 
 import msgspec
+from tk_spans import counter
 
 from tracekeep.storage.records import FrameType, MetricFamily, MetricPoint, MetricsRecord
 
@@ -41,3 +42,13 @@ def values(store, name):
 
 def label_text(series):
     return ",".join(f"{name}={value}" for name, value in series.labels)
+
+
+def kept(store):
+    """Wait until what this process has recorded is committed."""
+    assert store.flush(5)
+
+
+def rejected(store, reason):
+    """Points that were rejected for a reason."""
+    return counter(store, "tracekeep_metrics_rejected", reason=reason)
