@@ -133,16 +133,17 @@ def test_a_death_between_the_two_commits(opened, monkeypatch, late):
     store = opened()
     client, server = Recorder(store, "web"), Recorder(store, "shop")
     first, second = (server, client) if late == "client" else (client, server)
-    ends = {client: {"kind": CLIENT, "span_id": 1}, server: {"parent_id": 1}}
+    ends = {client: {"kind": CLIENT, "span_id": 1 << 40}, server: {"parent_id": 1 << 40}}
     first(trace_id=b"x" * 16, **ends[first])
     assert store.flush(5)
     with monkeypatch.context() as patch:
         patch.setattr(Aggregates, "apply", lambda *_: (_ for _ in ()).throw(OSError(5, "no more")))
         second(trace_id=b"x" * 16, **ends[second])
-        call(client, server, 99)
+        call(client, server, 1 << 41)
         eventually(lambda: len(store.spans().items) == 4, 5)
-        store._closed = True
+        thread = store._writer._thread
         die(store)
+        thread.join(5)
     store = opened()
     eventually(lambda: edges_of(store) == {("web", "shop", ""): 2}, 10)
     assert waiting(store) == 0
