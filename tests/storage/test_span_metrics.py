@@ -20,7 +20,9 @@ def reopened(opened, store, **settings):
     store.close()
     die(store)
     store = opened(**settings)
-    eventually(lambda: store._writer._bases and not store._writer._bases.aggregates.metrics.outdated, 10)
+    eventually(
+        lambda: store._writer._custody.bases and not store._writer._custody.bases.aggregates.metrics.outdated, 10
+    )
     return store
 
 
@@ -132,7 +134,7 @@ def test_endless_values_are_bounded(opened):
     assert store.flush(20)
     found = labels_of(store, SPAN_CALLS, "user", "otel_metric_overflow")
     assert (len(found), found[None, "true"]) == (101, count - 100)
-    assert len(store._writer._bases.history.dictionary.sets) <= MAX_SETS
+    assert len(store._writer._custody.bases.history.dictionary.sets) <= MAX_SETS
     for place in (0, count - 1):
         (kept,) = store.spans(attributes={"user": f"user {place}"}).items
         assert kept.attributes == {"user": f"user {place}"}
