@@ -1,4 +1,4 @@
-"""Instrumentation: how a service's spans, errors and metrics become records. The request path, and nothing slow in it."""
+"""Instrumentation: how a service's spans, errors and metrics become records. Nothing slow on the request path."""
 
 from .asgi import TracingMiddleware
 from .json_errors import JsonErrorMiddleware, install_json_errors
