@@ -20,7 +20,9 @@ _LabelValues = tuple[str, ...]
 _known: WeakKeyDictionary[Any, dict[_LabelValues, Labels]] = WeakKeyDictionary()
 """Labels of each metric's series, by their values."""
 _ROOM = 100
-"""Series that may be remembered beside as many as there are."""
+"""Series that may be remembered beside as many as there are …"""
+_MAX_KNOWN = 20_000
+"""… but no more of one metric than this."""
 
 
 def read_children(metric: object) -> Reading | None:
@@ -42,13 +44,15 @@ def _read(metric: Any, read: Callable[[Any], Point]) -> Reading:
     else:
         children = [((), metric)]
     known = _known.setdefault(metric, {})
-    if len(known) > 2 * len(children) + _ROOM:
+    if len(known) > min(2 * len(children) + _ROOM, _MAX_KNOWN):
         known.clear()
     points: dict[Labels, Point] = {}
     for values, child in children:
         labels = known.get(values)
         if labels is None:
-            labels = known[values] = checked_labels(zip(names, values, strict=True))[0]
+            labels = checked_labels(zip(names, values, strict=True))[0]
+            if len(known) < _MAX_KNOWN:
+                known[values] = labels
         point = read(child)
         if labels in points:  # they differ only in what was cut
             add(points[labels], point)
@@ -71,11 +75,11 @@ def _counter(child: Any) -> Point:
 
 def _summary(child: Any) -> Point:
     count, created = child._count.get(), nanoseconds(child._created)  # noqa: SLF001
-    return Point(_finite(count), child._sum.get(), created=created)  # noqa: SLF001
+    return Point(_finite(count), float(child._sum.get()), created=created)  # noqa: SLF001
 
 
 def _histogram(child: Any) -> Point:
-    sum_, values = child._sum.get(), child._buckets  # noqa: SLF001
+    sum_, values = float(child._sum.get()), child._buckets  # noqa: SLF001
     buckets = [value.get() for value in values]
     given = [(place, values[place].get_exemplar()) for place, count in enumerate(buckets) if count]
     created = nanoseconds(child._created)  # noqa: SLF001
@@ -85,7 +89,7 @@ def _histogram(child: Any) -> Point:
 def _finite(value: float) -> float:
     if not 0 <= value < float("inf"):
         raise FaultError("invalid", f"a counter can't be {value}")  # the samples' way counts it
-    return value
+    return float(value)
 
 
 _READERS: dict[type, Callable[[Any], Point]] = {Counter: _counter, Summary: _summary, Histogram: _histogram}

@@ -192,8 +192,8 @@ def _began_again(point: Point, last: Point) -> bool:
 
 def _whole(labels: Labels, point: Point) -> MetricPoint:
     exemplars = [(each.bucket, each.trace_id, each.span_id, each.value, each.time) for each in point.exemplars or ()]
-    sum_ = point.sum if math.isfinite(point.sum) else 0.0
-    return MetricPoint(list(labels), point.value, sum_, point.buckets, point.created, exemplars or None)
+    sum_ = float(point.sum) if math.isfinite(point.sum) else 0.0
+    return MetricPoint(list(labels), float(point.value), sum_, point.buckets, point.created, exemplars or None)
 
 
 def _newer(exemplars: list[Exemplar] | None, last: list[Exemplar] | None) -> list[Exemplar] | None:

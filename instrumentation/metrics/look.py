@@ -13,8 +13,6 @@ from .sources import Collector
 HUNG_SECONDS = 2.0
 """A collector that takes longer is left to itself, and out of everything until it has answered."""
 _SLICE = 0.05  # s after which patience is looked at again
-_MAX_HUNG = 20
-"""Collectors that are waited for in threads of their own; with more of them none is asked any more."""
 
 Found = list[tuple[Collector, list[Reading]]]
 
@@ -39,14 +37,15 @@ class Look:
         self._hung = {key: thread for key, thread in self._hung.items() if thread.is_alive()}
         left = [each for each in collectors if each.key not in self._hung]
         found = Found()
-        while left and len(self._hung) < _MAX_HUNG:
+        while left:
             reader = _Reader(left, self._faults)
-            self.thread = reader.start()
+            self.thread = reader.thread
+            reader.start()
             found += reader.results(lambda: self.patience)
             stuck = reader.stuck()
-            if stuck is not None and self.thread is not None:
+            if stuck is not None:
                 self._faults.count(stuck.name, "hung")
-                self._hung[stuck.key] = self.thread
+                self._hung[stuck.key] = reader.thread
             left = left[reader.position + 1 :] if stuck is not None else []
         self.thread = None
         return found
@@ -64,16 +63,14 @@ class _Reader:
         self._since = time.monotonic()
         self._stopped = False
         self.position = 0
+        self.thread = threading.Thread(target=self._run, name="tracekeep-collect", daemon=True)
 
-    def start(self) -> threading.Thread | None:
+    def start(self) -> None:
         """Read in a thread; in this one where none can be had any more, at the end of the process."""
-        thread = threading.Thread(target=self._run, name="tracekeep-collect", daemon=True)
         try:
-            thread.start()
+            self.thread.start()
         except RuntimeError:
             self._run()
-            return None
-        return thread
 
     def results(self, patience: Callable[[], float]) -> Found:
         """Wait until all is read, or one takes too long: longer than what `patience` says by then, in seconds."""

@@ -301,7 +301,7 @@ def _histogram(data: Any) -> tuple[tuple[float, ...], Point]:
         if not counts:  # without bounds the SDK keeps only the count
             counts = [data.count]
     exemplars = _exemplars(data.exemplars, bounds)
-    return bounds, Point(data.count, data.sum, counts, data.start_time_unix_nano or 0, exemplars)
+    return bounds, Point(data.count, checked_number(data.sum), counts, data.start_time_unix_nano or 0, exemplars)
 
 
 def _exemplars(found: Sequence[Any], bounds: Sequence[float]) -> list[Exemplar] | None:
@@ -311,5 +311,5 @@ def _exemplars(found: Sequence[Any], bounds: Sequence[float]) -> list[Exemplar] 
         if each.trace_id and each.span_id:
             bucket = bisect_left(bounds, each.value)
             trace_id = each.trace_id.to_bytes(16, "big")
-            kept[bucket] = Exemplar(bucket, trace_id, each.span_id, each.value, each.time_unix_nano)
+            kept[bucket] = Exemplar(bucket, trace_id, each.span_id, float(each.value), each.time_unix_nano)
     return list(kept.values()) or None

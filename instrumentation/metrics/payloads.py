@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
@@ -13,7 +13,13 @@ _encode = msgspec.msgpack.Encoder().encode
 _GONE_AT_A_TIME = 100
 
 
-def payloads(time: int, families: list[MetricFamily], gone: Gone, limit: int) -> Iterator[bytes]:
+def payloads(
+    time: int,
+    families: list[MetricFamily],
+    gone: Gone,
+    limit: int,
+    lose: Callable[[str, Exception], None],
+) -> Iterator[bytes]:
     """Encoded `MetricsRecord`s of about `limit` bytes at most.
 
     One point is never split: with many buckets it may be larger, and is still far from what a frame holds.
@@ -23,10 +29,11 @@ def payloads(time: int, families: list[MetricFamily], gone: Gone, limit: int) ->
         families: what has changed.
         gone: gauges that are no more.
         limit: bytes.
+        lose: told what can't be encoded, by the name of its metric: all else is.
     """
     batch: list[msgspec.Raw] = []
     size = 0
-    for raw in _parts(families, limit):
+    for raw in _parts(families, limit, lose):
         if batch and size + len(raw) > limit:
             yield _encode((time, batch, ()))
             batch, size = [], 0
@@ -37,12 +44,16 @@ def payloads(time: int, families: list[MetricFamily], gone: Gone, limit: int) ->
         yield _encode((time, (), gone[start : start + _GONE_AT_A_TIME]))
 
 
-def _parts(families: list[MetricFamily], limit: int) -> Iterator[bytes]:
+def _parts(families: list[MetricFamily], limit: int, lose: Callable[[str, Exception], None]) -> Iterator[bytes]:
     """Encoded families, with some of their points each where they have many."""
     waiting = families[::-1]
     while waiting:
         family = waiting.pop()
-        raw = _encode(family)
+        try:
+            raw = _encode(family)
+        except Exception as error:
+            lose(family.name, error)
+            continue
         if len(raw) <= limit or len(family.points) == 1:
             yield raw
         else:

@@ -17,6 +17,8 @@ TYPES = CUMULATIVE | {"gauge", "gaugehistogram", "info", "stateset", "unknown"}
 _TARGET = "target"
 """Of these there is one at most: the first."""
 _OWN = "tracekeep_"
+_EXACT = 1 << 53
+"""Whole numbers up to this are floats without loss."""
 _MAX_NAME = 256
 _MAX_HELP = 1024
 _MAX_LABELS = 64
@@ -220,7 +222,7 @@ def checked_number(value: object, *, cumulative: bool = False) -> float:
     Raises:
         FaultError: it isn't one.
     """
-    if value.__class__ is not float and value.__class__ is not int:
+    if value.__class__ is not float and not (value.__class__ is int and -_EXACT <= value <= _EXACT):
         try:
             value = float(value)  # type: ignore[arg-type]  # numpy's and others' numbers
         except (TypeError, ValueError, OverflowError):

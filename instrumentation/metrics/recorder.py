@@ -33,6 +33,8 @@ EXIT_SECONDS = 1.0
 """The most that the end of the process waits for them."""
 _FORK_SECONDS = 1.0
 """The most that a fork waits for a look that is under way, so that the child inherits no lock of it."""
+_REST = 9
+"""Times as long as a look took there is none, unless somebody asks: it takes a tenth of a processor at most."""
 _FINALIZE_FIRST = 100
 """Before what an application finalises: its counts are complete then, as far as they will be."""
 _MAX_PAYLOAD = 1 << 17
@@ -97,7 +99,7 @@ class MetricsRecorder:
         Returns:
             Whether it has been done within the bound; otherwise it will be.
         """
-        if self._closed:
+        if self._closed or threading.current_thread() is self._look.thread:  # a collector that flushes its provider
             return False
         with self._state:
             self._asked = ticket = self._asked + 1
@@ -129,13 +131,14 @@ class MetricsRecorder:
         return True
 
     def _run(self) -> None:
-        self._serve(0)
+        ticket = 0
         while not self._closed:
+            started = time.monotonic()
+            self._serve(ticket)
+            pause = max(self._interval, _REST * (time.monotonic() - started))
             with self._state:
-                self._state.wait_for(lambda: self._asked > self._answered or self._closed, self._interval)
+                self._state.wait_for(lambda: self._asked > self._answered or self._closed, pause)
                 ticket = self._asked
-            if not self._closed:
-                self._serve(ticket)
 
     def _serve(self, ticket: int) -> None:
         """One look, for all who have asked up to a ticket."""
@@ -153,8 +156,8 @@ class MetricsRecorder:
         readings, inherited = Readings(self._policies), []
         for collector, found in self._look.at(collectors):
             for reading in found:
-                self._take(readings, reading, collector.name, additive=collector.is_additive)
-                if self._forked_ns and not collector.is_safe:
+                taken = self._take(readings, reading, collector.name, additive=collector.is_additive)
+                if taken and self._forked_ns and not collector.is_safe:
                     inherited.append(reading)
         readings.take(self.faults.reading(), own=True)
         if inherited:
@@ -162,24 +165,30 @@ class MetricsRecorder:
         self._forked_ns = 0
         families, gone = self._ledger.take(readings)
         append = self._store.journal.append
-        for payload in payloads(time.time_ns(), families, gone, self._limit):
+        for payload in payloads(time.time_ns(), families, gone, self._limit, self._lose):
             append(FrameType.METRICS, payload, important=True)
 
-    def _take(self, readings: Readings, reading: Reading, collector: str, *, additive: bool) -> None:
+    def _take(self, readings: Readings, reading: Reading, collector: str, *, additive: bool) -> bool:
+        """Take a metric in; whether it is."""
         if reading.name in FAMILIES:
             if reading.name not in self._known_own:
                 self._known_own.add(reading.name)
                 _logger.info(
                     "tracekeep: %s of %s is left out: tracekeep makes it from the spans", reading.name, collector
                 )
-            return
+            return False
         try:
             duplicates = readings.take(reading, additive=additive)
         except FaultError as fault:
             self.faults.count(collector, fault.reason, fault)
-        else:
-            if duplicates:
-                self.faults.count(collector, "duplicate", reading.name, times=duplicates)
+            return False
+        if duplicates:
+            self.faults.count(collector, "duplicate", reading.name, times=duplicates)
+        return True
+
+    def _lose(self, name: str, error: Exception) -> None:
+        """Something of a metric can't be written."""
+        self.faults.count(name, "invalid", error)
 
     # --- forks -------------------------------------------------------------------------------------------------------
 

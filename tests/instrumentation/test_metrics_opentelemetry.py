@@ -200,6 +200,20 @@ def test_values_that_are_no_number(value, otel):
     assert "bad" not in found or not found["bad"].points
 
 
+def test_huge_numbers(otel, faults):
+    """Python's own integers may be larger than any other's; those that no float holds cost their own metric."""
+    otel.meter.create_counter("c").add(2**70)
+    counter = otel.meter.create_counter("d")
+    for _ in range(20):
+        counter.add(10**307)
+    otel.meter.create_histogram("h").record(2**70)
+    found = otel.read()
+    assert values(found["c"]) == {(): 2.0**70}
+    assert next(iter(found["h"].points.values())).sum == 2.0**70
+    assert not found["d"].points
+    assert reasons(faults) == {"invalid": 1}
+
+
 def test_without_callbacks(otel, faults):
     """At a fork only what runs nobody's code is read; the parent loses nothing by it."""
     otel.meter.create_counter("c").add(1)

@@ -164,6 +164,40 @@ def test_a_collector_that_hangs(store, registry, record):
     eventually(lambda: recorder.flush(5) and kept(store).get("slow") == {(): 5}, 5)
 
 
+def test_a_collector_that_flushes(store, registry, record):
+    """It doesn't wait for itself."""
+    counter = Counter("c", "C.", registry=registry)
+    recorder = record()
+    registry.register(Custom(lambda: [GaugeMetricFamily("g", "G.", value=recorder.flush(5))]))
+    counter.inc()
+    started = time.monotonic()
+    assert recorder.flush(5)
+    assert time.monotonic() - started < 1
+    assert kept(store)["g"] == {(): 0}
+
+
+def test_what_cannot_be_written(store, registry, record, monkeypatch):
+    """A defect in one metric costs that one alone."""
+    Counter("a", "A.", registry=registry).inc(1)
+    Counter("b", "B.", registry=registry).inc(2)
+    from tracekeep.instrumentation.metrics import ledger
+
+    whole = ledger._whole
+
+    def odd(labels, point):
+        found = whole(labels, point)
+        if point.value == 1:
+            found.labels = object()
+        return found
+
+    monkeypatch.setattr(ledger, "_whole", odd)
+    recorder = record()
+    recorder.flush(5)
+    recorder.flush(5)
+    assert kept(store)["b"] == {(): 2}
+    assert "a" not in kept(store)
+
+
 def test_a_metric_that_is_registered_anew(store, registry, record):
     """Its counts go on from what there was."""
     recorder = record()
