@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from ..storage.compiled import compiled
 from ..storage.views import Exemplar, Series
 from .groups import DATED, Group, exposed_type
 from .names import escape, escape_help, is_plain, quoted
@@ -20,6 +21,9 @@ _NAMED = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
 _LONGEST_EXEMPLAR = 128
 # From this many digits on Go writes an exponent.
 _LONGEST_WHOLE = 6
+
+_fill = compiled(__package__, "fill")
+"""Does what `Gaps.fill` and `%` do, for lines that have nothing odd; None for others."""
 
 Numbers = tuple[float, ...]
 Numbering = Callable[[Series], tuple[Numbers, Numbers]]
@@ -33,6 +37,8 @@ class Gaps:
     bare: bytes
     """The whole, for a series without labels."""
     around: tuple[bytes, ...]
+    lines: tuple[tuple[bytes, bytes], ...]
+    """What stands before and after the label text, for each line; then its number follows."""
 
     def fill(self, inner: bytes) -> bytes:
         """What takes the numbers, by `%`."""
@@ -73,6 +79,8 @@ class Block:
             return self._irregular(series, inner, (*counts, *others))
         if self.dated and series.start_ns <= 0:
             text = self._irregular(series, inner, (*counts, *others))
+        elif _fill and (quick := _fill(self._gaps.lines, inner, (*counts, *map(number, others)))) is not None:
+            text = quick
         elif type(sum(counts)) is int or (counts := _whole(counts)):
             text = self._gaps.fill(inner) % (*counts, *[number(each) for each in others])
         else:
@@ -215,16 +223,21 @@ def _head(group: Group, suffix: str, type_: str, *, openmetrics: bool) -> str:
 
 def _gaps(lines: Sequence[tuple[str, str]], counts: int) -> Gaps:
     """With a place for a whole number in the first lines, for text in the others."""
-    bare, around = "", [""]
+    bare, around, pairs = "", [""], []
     for place, (name, more) in enumerate(lines):
         end = f" %{'d' if place < counts else 'b'}\n"
         plain, before = is_plain(name), quoted(name).replace("%", "%%")
         inside = ",".join(filter(None, ("" if plain else before, more)))
         outside = before if plain else ""
         bare += f"{outside}{{{inside}}}{end}" if inside else f"{outside}{end}"
-        around[-1] += f"{outside}{{" if plain else f"{{{before},"
-        around.append(f",{more}}}{end}" if more else f"}}{end}")
-    return Gaps(bare.encode("utf-8", "replace"), tuple(each.encode("utf-8", "replace") for each in around))
+        around[-1] += (opening := f"{outside}{{" if plain else f"{{{before},")
+        around.append((closing := f",{more}}}" if more else "}") + end)
+        pairs.append((_utf8(opening.replace("%%", "%")), _utf8(f"{closing} ")))
+    return Gaps(_utf8(bare), tuple(map(_utf8, around)), tuple(pairs))
+
+
+def _utf8(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
 
 
 def _whole(counts: Numbers) -> Numbers:
