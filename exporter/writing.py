@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
+from operator import is_
 
 from ..storage.views import Family, Series
 from .blocks import Block, blocks
@@ -13,10 +14,10 @@ from .merging import agreeing, merged
 from .names import Labels, exposed_labels, is_plain, label_text, quoted
 from .negotiation import Exposition
 
-# Between two looks at the clock; of histograms this is some 100 KiB of text.
-_SERIES_A_PIECE = 64
+# Between two looks at the clock; of histograms this is some 30 KiB of text.
+_SERIES_A_PIECE = 16
 # After this long the interpreter is offered to the event loop; by itself it would be after 5 ms.
-_STRETCH_SECONDS = 0.001
+_STRETCH_SECONDS = 0.002
 _PAUSE_SECONDS = 5e-5
 # What Python keeps beside the text of a series.
 _OVERHEAD_BYTES = 700
@@ -110,14 +111,16 @@ class GroupWriter:
     def _up_to_date(self, families: Sequence[Family], shared: Pass) -> list[_Entry]:
         """The entries of all series, with the text of each."""
         series = self._series(families)
-        before, found, size = self._last
-        if series is not before:
-            found = self._rewritten(series, found, shared)
-            if not self._merging and len({entry.identity for entry in found}) < len(found):
-                self._merging = True
-                return self._up_to_date(families, shared)
-            size = sum([entry.size for entry in found])
-        self._keep(series, found, size, shared)
+        before, known, size = self._last
+        if series is before:
+            shared.left -= size
+            return known
+        found = self._rewritten(series, known, shared)
+        others = len(found) != len(known) or not all(map(is_, found, known))
+        if others and not self._merging and len({entry.identity for entry in found}) < len(found):
+            self._merging = True
+            return self._up_to_date(families, shared)
+        self._keep(series, found, shared, others=others)
         return found
 
     def _rewritten(self, series: Sequence[Series], before: list[_Entry], shared: Pass) -> list[_Entry]:
@@ -133,13 +136,14 @@ class GroupWriter:
                 shared.breathe()
         return found
 
-    def _keep(self, series: Sequence[Series], found: list[_Entry], size: int, shared: Pass) -> None:
+    def _keep(self, series: Sequence[Series], found: list[_Entry], shared: Pass, *, others: bool) -> None:
         """Hold on to as much text as there is room for."""
+        size = sum([entry.size for entry in found])
         if size <= shared.left:
             shared.left -= size
-            if found is not self._last[1]:
-                self._entries = {entry.series.labels: entry for entry in found}
             self._last = (series, found, size)
+            if others:
+                self._entries = {entry.series.labels: entry for entry in found}
             return
         self._last, self._entries = ((), [], 0), {}
         for entry in found:
