@@ -61,6 +61,8 @@ class Block:
     """Whether the last is the start time, which a series may lack."""
     exemplars: int = 0
     """How many of the first samples can have one each."""
+    quick: Callable[[Series], tuple[object, ...]] | None = None
+    """What gives the numbers ready to be put in, where they are as usual; else nothing."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,18 +76,25 @@ class Block:
             series: whose values to write.
             inner: its label text, each `%` doubled.
         """
-        counts, others = self.numbers(series)
-        if self.buckets is not None and len(series.buckets) != self.buckets:
-            return self._irregular(series, inner, (*counts, *others))
-        if self.dated and series.start_ns <= 0:
-            text = self._irregular(series, inner, (*counts, *others))
-        elif _fill and (quick := _fill(self._gaps.lines, inner, (*counts, *map(number, others)))) is not None:
-            text = quick
-        elif type(sum(counts)) is int or (counts := _whole(counts)):
-            text = self._gaps.fill(inner) % (*counts, *[number(each) for each in others])
+        fits = self.buckets is None or len(series.buckets) == self.buckets
+        cells = self.quick(series) if self.quick is not None and fits else ()
+        if cells:
+            gaps = self._gaps
+            text = (_fill and _fill(gaps.lines, inner, cells)) or gaps.fill(inner) % cells
         else:
-            text = _filled(self.lines, inner, sum(self.numbers(series), ()))
-        return _with_exemplars(text, series.exemplars, self.exemplars) if self.exemplars and series.exemplars else text
+            text = self._slowly(series, inner)
+        if self.exemplars and series.exemplars and fits:
+            return _with_exemplars(text, series.exemplars, self.exemplars)
+        return text
+
+    def _slowly(self, series: Series, inner: bytes) -> bytes:
+        counts, others = self.numbers(series)
+        misfit = self.buckets is not None and len(series.buckets) != self.buckets
+        if misfit or (self.dated and series.start_ns <= 0):
+            return self._irregular(series, inner, (*counts, *others))
+        if type(sum(counts)) is int or (counts := _whole(counts)):
+            return self._gaps.fill(inner) % (*counts, *[number(each) for each in others])
+        return _filled(self.lines, inner, sum(self.numbers(series), ()))
 
     @cached_property
     def _gaps(self) -> Gaps:
@@ -146,7 +155,7 @@ def _histogram(group: Group, *, openmetrics: bool) -> Block:
     if openmetrics and group.bounds and group.bounds[0] < 0:  # its sum would be no counter, and the count goes with it
         return Block("", lines, count + 1, _bucket_counts, count, exemplars=count + 1)
     lines += ((f"{group.name}_count", ""), (f"{group.name}_sum", ""))
-    return Block("", lines, count + 2, _bucket_counts_and_sum, count, exemplars=(count + 1) * openmetrics)
+    return Block("", lines, count + 2, _bucket_counts_and_sum, count, False, (count + 1) * openmetrics, _quick)
 
 
 def _gaugehistogram(group: Group, *, openmetrics: bool) -> Block:
@@ -162,12 +171,27 @@ def _value(series: Series) -> tuple[Numbers, Numbers]:
 
 
 def _bucket_counts(series: Series) -> tuple[Numbers, Numbers]:
-    return (*series.buckets, series.value), ()
+    return (*series.buckets, _count(series)), ()
 
 
 def _bucket_counts_and_sum(series: Series) -> tuple[Numbers, Numbers]:
+    count = _count(series)
+    return (*series.buckets, count, count), (series.sum,)
+
+
+def _quick(series: Series) -> tuple[object, ...]:
+    """Of a histogram. A thousand of them are nearly all of a big page."""
+    value, buckets = series.value, series.buckets
+    count = int(value) if value % 1 == 0 else value
+    if type(sum(buckets, count)) is int:
+        return (*buckets, count, count, number(series.sum))
+    return ()
+
+
+def _count(series: Series) -> float:
+    """An integer beside buckets that are integers: then nothing has to be converted."""
     value = series.value
-    return (*series.buckets, value, value), (series.sum,)
+    return int(value) if value % 1 == 0 else value
 
 
 def _buckets(group: Group) -> tuple[tuple[str, str], ...]:
@@ -189,7 +213,8 @@ def _and_created(group: Group, block: Block) -> Block:
         counts, others = block.numbers(series)
         return counts, (*others, series.start_ns / 1e9)
 
-    return replace(block, lines=(*block.lines, (f"{group.name}_created", "")), numbers=numbers, dated=True)
+    lines = (*block.lines, (f"{group.name}_created", ""))
+    return replace(block, lines=lines, numbers=numbers, dated=True, quick=None)
 
 
 def _extra_gauges(group: Group, *, dated: bool) -> list[Block]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from itertools import chain, zip_longest
+from operator import is_
 
 from ..storage.views import Family, Series
 from .blocks import Block, blocks
@@ -13,10 +14,10 @@ from .merging import agreeing, merged
 from .names import Labels, exposed_labels, is_plain, label_text, quoted
 from .negotiation import Exposition
 
-# Between two looks at the clock; of histograms this is some 100 KiB of text.
-_SERIES_A_PIECE = 64
+# Between two looks at the clock; of histograms this is some 30 KiB of text.
+_SERIES_A_PIECE = 16
 # After this long the interpreter is offered to the event loop; by itself it would be after 5 ms.
-_STRETCH_SECONDS = 0.001
+_STRETCH_SECONDS = 0.002
 _PAUSE_SECONDS = 5e-5
 # What Python keeps beside the text of a series.
 _OVERHEAD_BYTES = 700
@@ -46,24 +47,19 @@ class Pass:
 
 
 class _Entry:
-    """A series as it was written last: one text for each block, or none at all."""
+    """A series as it was written last: one text for each block."""
 
-    __slots__ = ("identity", "inner", "series", "size", "texts")
+    __slots__ = ("identity", "inner", "series", "texts")
 
-    def __init__(self, series: Series, inner: bytes | None, identity: int) -> None:
+    def __init__(self, series: Series, inner: bytes, identity: int, blocks: Sequence[Block]) -> None:
         self.series = series
         self.inner = inner
         self.identity = identity
-        self.texts: tuple[bytes, ...] = ()
-        self.size = _OVERHEAD_BYTES
+        self.texts = [block.write(series, inner) for block in blocks]
 
-    def rewrite(self, series: Series, blocks: Sequence[Block]) -> None:
-        """Write it anew."""
-        self.series = series
-        inner = self.inner
-        if inner is not None:
-            self.texts = tuple([block.write(series, inner) for block in blocks])
-            self.size = sum(map(len, self.texts)) + _OVERHEAD_BYTES
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.texts)) + _OVERHEAD_BYTES
 
 
 class GroupWriter:
@@ -91,7 +87,7 @@ class GroupWriter:
             return
         entries = self._up_to_date(families, shared)
         for number, (block, samples) in enumerate(zip(self._blocks, wanted, strict=True)):
-            if samples and (number == 0 or any(entry.texts and entry.texts[number] for entry in entries)):
+            if samples and (number == 0 or any(entry.texts[number] for entry in entries)):
                 only = _beginnings(samples) if len(samples) < len(block.names) else ()
                 yield block.head.encode("utf-8", "replace")
                 yield from _pieces(entries, number, only)
@@ -110,36 +106,41 @@ class GroupWriter:
     def _up_to_date(self, families: Sequence[Family], shared: Pass) -> list[_Entry]:
         """The entries of all series, with the text of each."""
         series = self._series(families)
-        before, found, size = self._last
-        if series is not before:
-            found = self._rewritten(series, found, shared)
-            if not self._merging and len({entry.identity for entry in found}) < len(found):
-                self._merging = True
-                return self._up_to_date(families, shared)
-            size = sum([entry.size for entry in found])
-        self._keep(series, found, size, shared)
+        before, known, size = self._last
+        if series is before:
+            shared.left -= size
+            return known
+        found = self._rewritten(series, known, shared)
+        others = len(found) != len(known) or not all(map(is_, found, known))
+        if others and not self._merging and len({entry.identity for entry in found}) < len(found):
+            self._merging = True
+            return self._up_to_date(families, shared)
+        self._keep(series, found, shared, others=others)
         return found
 
     def _rewritten(self, series: Sequence[Series], before: list[_Entry], shared: Pass) -> list[_Entry]:
         """An entry for each series. Mostly they are those of last time, in the same order."""
-        known, found = self._entries, []
+        blocks, known, found = self._blocks, self._entries, []
         for place, (each, entry) in enumerate(zip_longest(series, before[: len(series)]), 1):
             if entry is None or entry.series.labels is not each.labels:
                 entry = known.get(each.labels) or self._admitted(each)  # noqa: PLW2901
             if entry.series is not each and entry.series != each:
-                entry.rewrite(each, self._blocks)
+                entry.series, inner, texts = each, entry.inner, entry.texts
+                for number, block in enumerate(blocks):
+                    texts[number] = block.write(each, inner)
             found.append(entry)
             if place % _SERIES_A_PIECE == 0:
                 shared.breathe()
         return found
 
-    def _keep(self, series: Sequence[Series], found: list[_Entry], size: int, shared: Pass) -> None:
+    def _keep(self, series: Sequence[Series], found: list[_Entry], shared: Pass, *, others: bool) -> None:
         """Hold on to as much text as there is room for."""
+        size = sum([len(text) for entry in found for text in entry.texts]) + _OVERHEAD_BYTES * len(found)
         if size <= shared.left:
             shared.left -= size
-            if found is not self._last[1]:
-                self._entries = {entry.series.labels: entry for entry in found}
             self._last = (series, found, size)
+            if others:
+                self._entries = {entry.series.labels: entry for entry in found}
             return
         self._last, self._entries = ((), [], 0), {}
         for entry in found:
@@ -153,6 +154,8 @@ class GroupWriter:
         series = members[0] if len(members) == 1 else list(chain.from_iterable(members))
         if self.group.is_target:
             return agreeing(series)
+        if self._needed:
+            series = [each for each in series if any(name == self._needed for name, _ in self._exposed(each.labels))]
         if self._merging:
             return merged(series, self.group.type, lambda each: _canonical(self._exposed(each.labels)))
         return series
@@ -162,11 +165,8 @@ class GroupWriter:
 
     def _admitted(self, series: Series) -> _Entry:
         labels = self._exposed(series.labels)
-        lacking = self._needed and self._needed not in dict(labels)
         inner = label_text(labels).replace("%", "%%").encode("utf-8", "replace")
-        entry = _Entry(series, None if lacking else inner, hash(_canonical(labels)))
-        entry.rewrite(series, self._blocks)
-        return entry
+        return _Entry(series, inner, hash(_canonical(labels)), self._blocks)
 
 
 def _canonical(labels: Labels) -> Labels:
@@ -176,7 +176,7 @@ def _canonical(labels: Labels) -> Labels:
 
 def _pieces(entries: list[_Entry], number: int, only: tuple[bytes, ...]) -> Iterator[bytes]:
     for start in range(0, len(entries), _SERIES_A_PIECE):
-        piece = b"".join([entry.texts[number] for entry in entries[start : start + _SERIES_A_PIECE] if entry.texts])
+        piece = b"".join([entry.texts[number] for entry in entries[start : start + _SERIES_A_PIECE]])
         yield _filtered(piece, only) if only else piece
 
 

@@ -38,6 +38,7 @@ ROUNDS = 7
 _WORKERS = 4
 _STEPS = {"all": 1, "a tenth": 10, "none": 0}
 _LAG_SERIES = 10_000
+_SETTLE_SECONDS = 0.1  # after which what a commit leaves behind for the writer has been done
 _TICK = 0.001
 _ONE, _FOUR = "generate_latest", f"MultiProcessCollector, {_WORKERS} workers"
 Add = Callable[[int, int], None]
@@ -123,6 +124,7 @@ def _compare(store, add: Add, registry: CollectorRegistry, rounds: int) -> dict[
 
     def scraped(step: int) -> float:
         add(step, next(turns))
+        time.sleep(_SETTLE_SECONDS)
         milliseconds = reader()
         if step == 1:
             read.append(reader.read_ms)
@@ -130,6 +132,7 @@ def _compare(store, add: Add, registry: CollectorRegistry, rounds: int) -> dict[
 
     def peer() -> float:
         add(1, next(turns))
+        time.sleep(_SETTLE_SECONDS)
         started = time.perf_counter()
         generate_latest(registry)
         return (time.perf_counter() - started) * 1000
