@@ -16,13 +16,9 @@ from ..storage.views import (
     Accounting,
     ErrorStats,
     ErrorView,
-    OperationSummary,
     Page,
     SpanView,
 )
-
-_MINUTE_NS = 60e9
-_DURATIONS = ("avg", "min", "max", "p50", "p95", "p99")
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -196,65 +192,6 @@ class Cleared(msgspec.Struct, frozen=True):
 
     id: str
     cleared: int | None
-
-
-class Window(msgspec.Struct, frozen=True):
-    """The time that a summary is of."""
-
-    since: str
-    until: str
-
-
-class Operation(msgspec.Struct, frozen=True):
-    """Performance of one operation over the window. `error_rate` is from 0 to 1."""
-
-    service: str
-    name: str
-    kind: str
-    count: int
-    error_count: int
-    error_rate: float
-    avg_ms: float
-    min_ms: float
-    max_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    slow_count: int
-    requests_per_minute: float
-    last_request: str
-
-    @classmethod
-    def of(cls, found: OperationSummary, window_ns: int) -> Operation:
-        """From the store's view."""
-        durations = {f"{each}_ms": ms(getattr(found, f"{each}_ns")) for each in _DURATIONS}
-        return _like(
-            cls,
-            found,
-            error_rate=found.error_count / found.count if found.count else 0.0,
-            requests_per_minute=found.count * _MINUTE_NS / window_ns,
-            last_request=rfc3339(found.last_ns),
-            **durations,
-        )
-
-
-class Performance(msgspec.Struct, frozen=True):
-    """Operations, busiest first, and the newest requests that were slow."""
-
-    window: Window
-    operations: Sequence[Operation]
-    slow_requests: Sequence[Span]
-    degraded: bool
-
-    @classmethod
-    def of(cls, since_ns: int, until_ns: int, found: Sequence[OperationSummary], slow: Page[SpanView]) -> Performance:
-        """From the store's views."""
-        return cls(
-            Window(rfc3339(since_ns), rfc3339(until_ns)),
-            [Operation.of(each, until_ns - since_ns) for each in found],
-            [Span.of(span) for span in slow.items],
-            slow.degraded,
-        )
 
 
 class Account(msgspec.Struct, frozen=True):

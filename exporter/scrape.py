@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from ..storage import QueryTimeout, SettingError, Store, Unavailable
+from .described import Content, described
 from .exposition import render, status_families
 from .negotiation import Format, accepts_gzip, choose_format
 from .offload import SCRAPES, ask
@@ -20,8 +21,13 @@ _FLUSH_SECONDS = 0.25
 _GZIP_LEVEL = 1
 
 
+@described(
+    [Content(fmt.value, str) for fmt in Format],
+    also={503: [Content("text/plain; charset=utf-8", str)]},
+    tag="operation",
+)
 async def metrics(request: Request) -> Response:
-    """The page, or 503 in words: never numbers that could go backwards."""
+    """`GET /metrics`: the totals for Prometheus, or 503 in words: never numbers that could go backwards."""
     fmt = choose_format(", ".join(request.headers.getlist("accept")))
     compress = accepts_gzip(", ".join(request.headers.getlist("accept-encoding")))
     try:

@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy import TEXT, ColumnElement, Connection, Select, TextClause, case, cast, exists, func, or_, select, text
 
 from .errors import InvalidCursor, Unavailable
-from .layout import BUCKET_SHIFT, SLOW_INDEX_NS, partition_files
+from .layout import BUCKET_SHIFT, partition_files
 from .reading import Readers
 from .records import SpanKind, StatusCode
 from .schema import attribute_sets, errors, origins, span_operations, spans
@@ -59,18 +59,15 @@ class HistoryReader:
         """Spans in the reverse order of arrival."""
         return self._page(lambda connection: _span_query(connection, wanted), spans.c.id, _span_view, limit, cursor)
 
-    def find_slow(self, since_ns: int, until_ns: int, threshold_ns: int, limit: int) -> Found[SpanView]:
-        """Requests of at least a duration, newest first."""
-        conditions: list[Any] = [
-            spans.c.duration >= threshold_ns,
-            spans.c.start >= since_ns,
-            spans.c.start < until_ns,
-            span_operations.c.kind.in_((SpanKind.SERVER, SpanKind.CONSUMER)),
-        ]
-        if threshold_ns >= SLOW_INDEX_NS:  # in the words that the partial index knows
-            conditions.append(text(f"spans.duration >= {SLOW_INDEX_NS}"))
-        query = _SPANS.where(*conditions)
-        return self._page(lambda _connection: query, spans.c.id, _span_view, limit, None)
+    def find_requests(self, wanted: SpanFilter, limit: int) -> Found[SpanView]:
+        """Those of the spans that are requests, newest first."""
+
+        def query(connection: Connection) -> Select[Any]:
+            return _span_query(connection, wanted).where(
+                span_operations.c.kind.in_((SpanKind.SERVER, SpanKind.CONSUMER))
+            )
+
+        return self._page(query, spans.c.id, _span_view, limit, None)
 
     def find_errors(self, wanted: ErrorFilter, limit: int, cursor: str | None) -> Found[ErrorView]:
         """Errors in the reverse order of arrival."""

@@ -127,9 +127,9 @@ class Reads:
             degraded=self._is_behind(before) or self._is_behind(after),
         )
 
-    def slow_requests(self, since_ns: int, until_ns: int, threshold_ns: int, limit: int) -> Page[SpanView]:
-        """The newest requests of at least a duration."""
-        found = self._history.find_slow(since_ns, until_ns, threshold_ns, limit)
+    def slow_requests(self, wanted: SpanFilter, limit: int) -> Page[SpanView]:
+        """The newest requests that a filter finds."""
+        found = self._history.find_requests(wanted, limit)
         return Page(found.items, None, degraded=self._is_behind(found))
 
     def spans(self, wanted: SpanFilter, limit: int, cursor: str | None) -> Page[SpanView]:

@@ -125,7 +125,8 @@ class _Shapes:
 
 def _operation(row: list[Any], resource: dict[str, Any], dimensions: tuple[str, ...]) -> Operation:
     """An operation from its number, service, name and kind."""
-    return Operation(*row, Dimensions(dimensions, resource), release=release_of(resource))
+    number, service, name, kind = row
+    return Operation(number, service, name, kind, Dimensions(dimensions, resource), release=release_of(resource))
 
 
 def restore(directory: Path, aggregates: Aggregates, marks: dict[str, Any]) -> int:

@@ -270,13 +270,23 @@ class Store:
         before, after = (PerformanceFilter(service, name, kind, release) for release in releases)
         return self._reads.compare((baseline, before), (current, after), limit)
 
-    def slow_requests(self, *, since_ns: int, until_ns: int, threshold_ns: int, limit: int = 10) -> Page[SpanView]:
+    def slow_requests(
+        self,
+        *,
+        since_ns: int,
+        until_ns: int,
+        threshold_ns: int,
+        service: str | None = None,
+        name: str | None = None,
+        limit: int = 10,
+    ) -> Page[SpanView]:
         """Server and consumer spans of at least a duration that began in the window, newest arrival first.
 
         Raises:
             QueryTimeout.
         """
-        return self._reads.slow_requests(since_ns, until_ns, threshold_ns, limit)
+        wanted = SpanFilter(service, name, min_duration_ns=threshold_ns, since_ns=since_ns, until_ns=until_ns)
+        return self._reads.slow_requests(wanted, limit)
 
     def spans(
         self,
