@@ -28,13 +28,19 @@ ROUTES = (
 )
 
 
-def create_app(store: Store | None = None) -> Starlette:
+def create_app(store: Store | None = None, *, created_samples: bool | None = None) -> Starlette:
     """The exporter as an ASGI application, to serve alone or to mount under any path.
 
     Args:
         store: the store that answers. Without one, each request asks the store most recently
             opened in this process; where there is none, `open_store()` opens one.
+        created_samples: whether `/metrics` has a `_created` sample for each series, with its start time. Without
+            one `TRACEKEEP_CREATED_SAMPLES` decides, else there are none.
+
+    Raises:
+        SettingError: the environment variable is neither true nor false.
     """
     app = Starlette(routes=ROUTES, middleware=[Middleware(Guard)], exception_handlers=HANDLERS)
     app.state.store = store
+    app.state.created_samples = scrape.resolve_created_samples(given=created_samples)
     return app

@@ -53,8 +53,8 @@ class Lane:
 
 # A query has a deadline in the store; four at a time leave the processor to the host.
 QUERIES = Lane("query", threads=4, waiting=64)
-# Scrapers come one or two at a time; more is a mistake or an attack.
-SCRAPES = Lane("scrape", threads=2, waiting=16)
+# Scrapers come one or two at a time; a few dozen at once are still answered, more is a mistake or an attack.
+SCRAPES = Lane("scrape", threads=2, waiting=32)
 # Answered from memory: one would do.
 PROBES = Lane("health", threads=2, waiting=64)
 

@@ -22,6 +22,7 @@ from .problems import ParameterError
 # Longer texts than any name or attribute value that is kept.
 _LONGEST_TEXT = 4096
 _MOST_ATTRIBUTES = 16
+_MOST_NAMES = 1000
 _LONGEST_SHOWN = 100
 # Durations and windows that can't be meant, and that must not overflow 64-bit nanoseconds.
 _LONGEST_MS = 1e12
@@ -82,16 +83,19 @@ class Param:
     about: str = ""
 
 
-def read(request: Request, params: Sequence[Param]) -> dict[str, Any]:
+def read(request: Request, params: Sequence[Param], *, others_ignored: bool = False) -> dict[str, Any]:
     """Keyword arguments for the store from a request's query.
 
     Raises:
-        ParameterError: a parameter is unknown, repeated, or has a value that is not allowed.
+        ParameterError: a parameter is unknown (unless others are ignored), repeated, or has a value that is not
+            allowed.
     """
     known = {param.name: param for param in params}
     texts: dict[str, list[str]] = {}
     for name, text in request.query_params.multi_items():
         if name not in known:
+            if others_ignored:
+                continue
             raise ParameterError(name, text, _unknown(name, known))
         texts.setdefault(name, []).append(text)
     values = ((param.to or name, _value(param, texts.get(name, []))) for name, param in known.items())
@@ -271,6 +275,15 @@ def _pairs(pairs: list[tuple[str, str]]) -> dict[str, str]:
 TRACE_ID = Param("trace_id", parse_trace_id, "32 hexadecimal digits", type=TraceId, about="Of the trace.")
 LIMIT = whole("limit", low=1, high=1000, default=50, about="The most that are given.")
 CURSOR = text("cursor", about="The `next` of an earlier answer to the same question: what comes after it.")
+NAMES = Param(
+    "name[]",
+    text("name[]").parse,
+    f"text of 1 to {_LONGEST_TEXT} characters",
+    to="names",
+    many=_MOST_NAMES,
+    type=Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(max_length=_MOST_NAMES)],
+    about="Only metrics of these names; their samples' names count too.",
+)
 
 
 def read_trace_id(value: str) -> str:

@@ -230,7 +230,7 @@ class Exemplar(msgspec.Struct, frozen=True):
     time_ns: int
 
 
-class Series(msgspec.Struct, frozen=True):
+class Series(msgspec.Struct, frozen=True, gc=False):
     """One committed series. `buckets` are cumulative counts per bound, without the `+Inf` one."""
 
     labels: tuple[tuple[str, str], ...]

@@ -11,7 +11,7 @@ import pytest
 from tracekeep.exporter.app import ROUTES
 from tracekeep.exporter.cli import create_command
 from tracekeep.exporter.described import description_of
-from tracekeep.exporter.exposition import status_families
+from tracekeep.exporter.gauges import status_families
 from tracekeep.instrumentation.settings import InstrumentSettings
 from tracekeep.storage import Status, StoreSettings, schema
 from tracekeep.storage.batch import Counted
@@ -57,7 +57,7 @@ def test_parameters_are_named(route):
     (method,) = route.methods - {"HEAD"}
     (row,) = [line for line in README.splitlines() if line.startswith("| ") and f"`{method} {route.path}`" in line]
     parameters = [each.name for each in description_of(route.endpoint).params]
-    missing = [name for name in parameters if not re.search(rf"`{name}[`=]", row)]
+    missing = [name for name in parameters if not re.search(rf"`{re.escape(name)}[`=]", row)]
     assert not missing, f"parameters of {route.path} that README.md doesn't name: {missing}"
 
 

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "drain": "drain",
     "growth": "growth",
     "disk": "disk",
+    "scrape": "scrape",
     "memory": "memory",
     "import": "import_time",
 }

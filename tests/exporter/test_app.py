@@ -27,6 +27,8 @@ HISTORY = [
 class Failing:
     """A store of which every method raises."""
 
+    before_scrape = ()
+
     def __init__(self, error):
         self.error = error
 
