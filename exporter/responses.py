@@ -98,14 +98,18 @@ class Span(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, span: SpanView) -> Span:
         """From the store's view."""
-        return _like(
-            cls,
-            span,
-            start=rfc3339(span.start_ns),
-            end=rfc3339(span.start_ns + span.duration_ns),
-            duration_ms=ms(span.duration_ns),
-            events=[Event.of(event) for event in span.events],
-        )
+        return cls(**span_fields(span))
+
+
+def span_fields(span: SpanView) -> dict[str, Any]:
+    """The fields of `Span`."""
+    changed = {
+        "start": rfc3339(span.start_ns),
+        "end": rfc3339(span.start_ns + span.duration_ns),
+        "duration_ms": ms(span.duration_ns),
+        "events": [Event.of(event) for event in span.events],
+    }
+    return {name: getattr(span, name) for name in Span.__struct_fields__ if name not in changed} | changed
 
 
 class Spans(msgspec.Struct, frozen=True):
@@ -119,24 +123,6 @@ class Spans(msgspec.Struct, frozen=True):
     def of(cls, page: Page[SpanView]) -> Spans:
         """From the store's view."""
         return cls([Span.of(span) for span in page.items], page.cursor, page.degraded)
-
-
-class Trace(msgspec.Struct, frozen=True):
-    """All retained spans of a trace by start time; `duration_ms` from the first start to the last end."""
-
-    trace_id: str
-    span_count: int
-    duration_ms: float
-    spans: Sequence[Span]
-    degraded: bool
-
-    @classmethod
-    def of(cls, trace_id: str, found: Page[SpanView]) -> Trace:
-        """From the store's view; at least one span."""
-        start = min(span.start_ns for span in found.items)
-        end = max(span.start_ns + span.duration_ns for span in found.items)
-        spans = [Span.of(span) for span in found.items]
-        return cls(trace_id, len(spans), ms(end - start), spans, found.degraded)
 
 
 class Error(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from ..storage import Store
 from .described import described
 from .offload import query
 from .params import (
@@ -19,7 +20,8 @@ from .params import (
     require_order,
 )
 from .performance import KIND, NAME, SERVICE
-from .responses import Json, Spans, Trace
+from .responses import Json, Spans
+from .trace_answers import Trace
 from .windows import SINCE, UNTIL
 
 SHORTEST = milliseconds("min_duration_ms", "min_duration_ns", "Spans that took at least this long.")
@@ -50,10 +52,18 @@ async def spans(request: Request) -> Json:
 
 @described(Trace, path=(TRACE_ID,), problems=(404,), tag="traces")
 async def trace(request: Request) -> Json:
-    """`GET /monitoring/traces/{trace_id}`: all retained spans of one trace, as a tree, with its critical path."""
+    """`GET /monitoring/traces/{trace_id}`: all retained spans of one trace, as a tree, with its critical path.
+
+    Spans stand in the tree's order: parents before their children, siblings by start. At most 10,000 are given.
+    """
     read(request, ())
     trace_id = read_trace_id(request.path_params["trace_id"])
-    found = await query(request, lambda store: store.trace(trace_id))
-    if not found.items:
+    found = await query(request, lambda store: _trace(store, trace_id))
+    if found is None:
         raise HTTPException(404, f"No span of trace {trace_id} is retained.")
-    return Json(Trace.of(trace_id, found))
+    return Json(found)
+
+
+def _trace(store: Store, trace_id: str) -> Trace | None:
+    page = store.trace(trace_id)
+    return Trace.of(trace_id, page) if page.items else None

@@ -73,14 +73,15 @@ class HistoryReader:
         """Errors in the reverse order of arrival."""
         return self._page(lambda _connection: _error_query(wanted), errors.c.id, _error_view, limit, cursor)
 
-    def trace(self, trace_id: str) -> Found[SpanView]:
-        """All spans of a trace, by start."""
+    def trace(self, trace_id: str, limit: int) -> Found[SpanView]:
+        """Spans of a trace, by start."""
         found: Found[SpanView] = Found()
         wanted = SpanFilter(trace_id=trace_id)
 
         def visit(stem: str, connection: Connection) -> bool:
-            found.items += [_span_view(row, stem) for row in connection.execute(_span_query(connection, wanted))]
-            return True
+            query = _span_query(connection, wanted).limit(limit - len(found.items))
+            found.items += [_span_view(row, stem) for row in connection.execute(query)]
+            return len(found.items) < limit
 
         self._visit(visit, found)
         found.items.sort(key=lambda span: (span.start_ns, -span.duration_ns))

@@ -137,16 +137,16 @@ class Reads:
         found = self._history.find_spans(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
 
-    def trace(self, trace_id: str) -> Page[SpanView]:
+    def trace(self, trace_id: str, limit: int) -> Page[SpanView]:
         """All spans of a trace."""
-        found = self._history.trace(trace_id)
+        found = self._history.trace(trace_id, limit + 1)
         behind = self._is_behind(found)
         if behind:
             pending = self._recent().spans(SpanFilter(trace_id=trace_id))
             known = {span.span_id for span in found.items}
             found.items += [span for span in pending if span.span_id not in known]
             found.items.sort(key=lambda span: span.start_ns)
-        return Page(found.items, None, degraded=behind)
+        return Page(found.items[:limit], None, degraded=behind, truncated=len(found.items) > limit)
 
     def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
         if not self._is_behind(found):

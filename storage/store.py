@@ -323,13 +323,13 @@ class Store:
         )
         return self._reads.spans(wanted, limit, cursor)
 
-    def trace(self, trace_id: str) -> Page[SpanView]:
-        """All retained spans of a trace, by start; none where it is unknown.
+    def trace(self, trace_id: str, *, limit: int = 10_000) -> Page[SpanView]:
+        """All retained spans of a trace, by start; none where it is unknown. `truncated` where there are more.
 
         Raises:
             QueryTimeout.
         """
-        return self._reads.trace(trace_id)
+        return self._reads.trace(trace_id, limit)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 

@@ -79,6 +79,8 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     cursor: str | None
     degraded: bool = False
     """True where the database could not be read and the journals answered instead."""
+    truncated: bool = False
+    """True where a limit cut the results and no cursor leads to the others."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
