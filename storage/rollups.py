@@ -16,6 +16,11 @@ _UPSERT_ROLLUP = "INSERT OR REPLACE INTO rollups VALUES (?,?,?,?,?,?,?,?,?,?)"
 _UPSERT_OPERATION = "INSERT OR REPLACE INTO operations VALUES (?,?,?,?,?)"
 _KEPT_MINUTES = 3
 _MANY = 1000  # a few hundred operations in the minutes that matter
+MAX_OPERATIONS = 10_000
+"""Past it spans with new names share one operation for each service, kind and release: names with ids in them are
+without bound."""
+OTHER = "(other)"
+"""Name of that operation."""
 
 Key = tuple[int, int]
 """Minute and number of the operation."""
@@ -102,15 +107,22 @@ class Rollups:
         Raises:
             sqlite3.Error: the rollup can't be read.
         """
-        name = (shape.service, shape.name, shape.kind, shape.release)
-        operation = self.operations.get(name) or change.operations.get(name)
-        if operation is None:
-            operation = change.operations[name] = len(self.operations) + len(change.operations) + 1
-        key = (ended.minute, operation)
+        key = (ended.minute, self._number(change, (shape.service, shape.name, shape.kind, shape.release)))
         rollup = change.rollups.get(key)
         if rollup is None:
             rollup = change.rollups[key] = self.read(connection, key)
         rollup.add(durations, ended.last, slow_ns=self._slow_ns, failed=shape.status == StatusCode.ERROR)
+
+    def _number(self, change: RollupChange, name: Name) -> int:
+        number = self.operations.get(name) or change.operations.get(name)
+        if number is not None:
+            return number
+        known = len(self.operations) + len(change.operations)
+        service, text, kind, release = name
+        if known >= MAX_OPERATIONS and text != OTHER:
+            return self._number(change, (service, OTHER, kind, release))
+        change.operations[name] = known + 1
+        return known + 1
 
     def read(self, connection: sqlite3.Connection, key: Key) -> Rollup:
         """A copy of the committed rollup of a minute and an operation.
