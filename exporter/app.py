@@ -10,6 +10,7 @@ from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not i
 from . import health, monitoring, scrape
 from .guard import Guard
 from .problems import HANDLERS
+from .tempo import status, tags, traces
 
 ROUTES = (
     Route("/metrics", scrape.metrics),
@@ -21,6 +22,15 @@ ROUTES = (
     Route("/monitoring/spans", monitoring.spans),
     Route("/monitoring/traces/{trace_id}", monitoring.trace),
     Route("/monitoring/accounting", monitoring.accounting),
+    Route("/tempo/ready", status.ready),
+    Route("/tempo/api/echo", status.echo),
+    Route("/tempo/api/status/buildinfo", status.build_info),
+    Route("/tempo/api/traces/{trace_id}", traces.trace),
+    Route("/tempo/api/v2/traces/{trace_id}", traces.trace_v2),
+    Route("/tempo/api/search/tags", tags.names),
+    Route("/tempo/api/v2/search/tags", tags.names_v2),
+    Route("/tempo/api/search/tag/{tag:path}/values", tags.values),
+    Route("/tempo/api/v2/search/tag/{tag:path}/values", tags.values_v2),
 )
 
 

@@ -18,6 +18,7 @@ from .queries import Found, HistoryReader, cursor_after
 from .reading import Readers
 from .recent import Recent, read_recent
 from .state import Pulse
+from .tags import TagReader, names_of, values_of
 from .totals import TotalsReader, read_cleared, read_command, read_performance
 from .views import (
     Accounting,
@@ -28,6 +29,8 @@ from .views import (
     Page,
     SpanFilter,
     SpanView,
+    TagFilter,
+    TagNames,
     Totals,
 )
 
@@ -49,6 +52,7 @@ class Reads:
         self._pulse = pulse
         self._readers = Readers(timeout)
         self._history = HistoryReader(data_dir / "history", self._readers)
+        self._tags = TagReader(data_dir / "history", self._readers)
         self._totals = TotalsReader(self._aggregates, self._readers)
         self._cleared_ns = 0
         self._last_snapshot = Snapshot()
@@ -128,6 +132,26 @@ class Reads:
             found.items.sort(key=lambda span: span.start_ns)
         return Page(found.items, None, degraded=behind)
 
+    def tag_names(self, wanted: TagFilter) -> TagNames:
+        """Names of attributes by scope."""
+        found: Found[Any] = Found()
+        names = self._tags.names(wanted, found)
+        behind = self._is_behind(found)
+        pending = names_of(self._recent().spans(_in_time(wanted))) if behind else {}
+        sorted_names = {
+            scope: sorted(keys | pending.get(scope, set()))[: wanted.limit] for scope, keys in names.items()
+        }
+        return TagNames(sorted_names, degraded=behind)
+
+    def tag_values(self, wanted: TagFilter) -> Page[Any]:
+        """Values of one attribute."""
+        found: Found[Any] = Found()
+        values = self._tags.values(wanted, found)
+        behind = self._is_behind(found)
+        for value in values_of(self._recent().spans(_in_time(wanted)), wanted) if behind else ():
+            values.add(value)
+        return Page(values.sorted(), None, degraded=behind)
+
     def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
         if not self._is_behind(found):
             return Page(found.items, found.cursor)
@@ -157,3 +181,7 @@ class Reads:
     def abandon_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone."""
         self._readers.abandon_after_fork()
+
+
+def _in_time(wanted: TagFilter) -> SpanFilter:
+    return SpanFilter(since_ns=wanted.since_ns, until_ns=wanted.until_ns)

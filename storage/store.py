@@ -31,6 +31,8 @@ from .views import (
     SpanFilter,
     SpanView,
     Status,
+    TagFilter,
+    TagNames,
     Totals,
 )
 
@@ -256,6 +258,22 @@ class Store:
             QueryTimeout.
         """
         return self._reads.trace(trace_id)
+
+    def tag_names(self, wanted: TagFilter) -> TagNames:
+        """Names of the attributes that retained spans have.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._reads.tag_names(wanted)
+
+    def tag_values(self, wanted: TagFilter) -> Page[Any]:
+        """Values of an attribute, sorted; without a scope, of one of `tags.INTRINSICS`.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._reads.tag_values(wanted)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 
