@@ -19,7 +19,8 @@ SECOND = 10**9
 ODD = {
     "text": "plain",
     "empty": "",
-    "unicode": "Grüße ☕ 你好\u2028\0",
+    "unicode": "Grüße ☕ 你好\u2028",
+    "nul": "a\0b",
     "int64 max": 2**63 - 1,
     "int64 min": -(2**63),
     "beyond 2^53": 2**53 + 1,
