@@ -6,6 +6,7 @@ from tk_tempo import Grafana, Refused, from_otlp_json, plain_attributes, spans_o
 from tk_tempo_spans import ODD, Shop, served
 
 from tracekeep.exporter import otlp_encoding
+from tracekeep.storage import open_store
 
 MOUNTS = ["", "/observability", "/a/b"]
 
@@ -141,3 +142,27 @@ def test_both_json_forms_say_the_same(store, shop):
     assert len(views) == 6
     proto = otlp_encoding.encode_traces(views)
     assert from_otlp_json(otlp_encoding.resource_spans(views, otlp_encoding.OTLP_JSON)).SerializeToString() == proto
+
+
+def test_what_the_database_lacks_is_answered_from_the_journal(tmp_path):
+    """Nobody drains it: the spans are there all the same, and the answer says that some may be missing."""
+    store = open_store(tmp_path / "alone", writer="none")
+    trace_id = Shop(store).order(fails=True)
+    with served(store) as port:
+        grafana = Grafana(port)
+        shown, message = grafana.trace(trace_id)
+        assert len(spans_of(shown)) == 4
+        assert message.startswith("Some spans may be missing")
+        found = grafana.get(f"/api/v2/traces/{trace_id}").json
+        assert (found["status"], found["message"]) == ("PARTIAL", message)
+        assert grafana.get(f"/api/traces/{trace_id}").headers["x-tracekeep-degraded"] == "true"
+        assert grafana.values("resource.service.name") == [("string", name) for name in ("jobs", "stock", "web")]
+        assert grafana.values("event.exception.type") == [("string", "LookupError")]
+        assert grafana.values("rootName") == [("string", "GET /cart"), ("string", "send mail")]
+        assert grafana.values("link.link.reason") == [("string", "ordered")]
+        assert grafana.values("instrumentation:name") == [("string", f"{n}.lib") for n in ("jobs", "stock", "web")]
+        tags = grafana.tags()
+        assert {"item", "rows"} <= set(tags["span"])
+        assert {"queue", "exception.type"} <= set(tags["event"])
+        assert tags["instrumentation"] == ["lib.kind"]
+    store.close()
