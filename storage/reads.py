@@ -17,8 +17,10 @@ from .journal import Journal
 from .queries import Found, HistoryReader, cursor_after
 from .reading import Readers
 from .recent import Recent, read_recent
+from .search import Dictionaries, TraceReader
 from .state import Pulse
 from .totals import TotalsReader, read_cleared, read_command, read_performance
+from .tracing import from_view
 from .views import (
     Accounting,
     ErrorFilter,
@@ -48,8 +50,10 @@ class Reads:
         self._journal = journal
         self._pulse = pulse
         self._readers = Readers(timeout)
-        self._history = HistoryReader(data_dir / "history", self._readers)
+        self._partitions = data_dir / "history"
+        self._history = HistoryReader(self._partitions, self._readers)
         self._totals = TotalsReader(self._aggregates, self._readers)
+        self._dictionaries = Dictionaries()
         self._cleared_ns = 0
         self._last_snapshot = Snapshot()
 
@@ -127,6 +131,12 @@ class Reads:
             found.items += [span for span in pending if span.span_id not in known]
             found.items.sort(key=lambda span: span.start_ns)
         return Page(found.items, None, degraded=behind)
+
+    def tracing(self, until: float | None) -> TraceReader:
+        """See `Store.tracing`."""
+        deadline = min(until, self._readers.deadline()) if until is not None else self._readers.deadline()
+        pending = list(map(from_view, self._recent().spans(SpanFilter()))) if self._is_behind(Found()) else None
+        return TraceReader(self._partitions, self._readers, self._dictionaries, deadline, pending)
 
     def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
         if not self._is_behind(found):
