@@ -17,9 +17,11 @@ from .journal import Journal
 from .queries import Found, HistoryReader, cursor_after
 from .reading import Readers
 from .recent import Recent, read_recent
+from .search import Dictionaries, TraceReader
 from .state import Pulse
 from .tags import TagReader, names_of, values_of
 from .totals import TotalsReader, read_cleared, read_command, read_performance
+from .tracing import from_view
 from .views import (
     Accounting,
     ErrorFilter,
@@ -51,9 +53,11 @@ class Reads:
         self._journal = journal
         self._pulse = pulse
         self._readers = Readers(timeout)
-        self._history = HistoryReader(data_dir / "history", self._readers)
-        self._tags = TagReader(data_dir / "history", self._readers)
+        self._partitions = data_dir / "history"
+        self._history = HistoryReader(self._partitions, self._readers)
+        self._tags = TagReader(self._partitions, self._readers)
         self._totals = TotalsReader(self._aggregates, self._readers)
+        self._dictionaries = Dictionaries()
         self._cleared_ns = 0
         self._last_snapshot = Snapshot()
 
@@ -151,6 +155,12 @@ class Reads:
         for value in values_of(self._recent().spans(_in_time(wanted)), wanted) if behind else ():
             values.add(value)
         return Page(values.sorted(), None, degraded=behind)
+
+    def tracing(self, until: float | None) -> TraceReader:
+        """See `Store.tracing`."""
+        deadline = min(until, self._readers.deadline()) if until is not None else self._readers.deadline()
+        pending = list(map(from_view, self._recent().spans(SpanFilter()))) if self._is_behind(Found()) else None
+        return TraceReader(self._partitions, self._readers, self._dictionaries, deadline, pending)
 
     def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
         if not self._is_behind(found):

@@ -38,6 +38,7 @@ from .views import (
 
 if TYPE_CHECKING:
     from .reads import Reads
+    from .search import TraceReader
     from .writer import Writer
 
 _POLL = 0.005
@@ -274,6 +275,14 @@ class Store:
             QueryTimeout.
         """
         return self._reads.tag_values(wanted)
+
+    def tracing(self, *, until: float | None = None) -> TraceReader:
+        """A reader of candidate spans and whole traces, for one question of a query language.
+
+        Args:
+            until: when it must have ended (monotonic seconds); at most the store's own deadline.
+        """
+        return self._reads.tracing(until)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 
