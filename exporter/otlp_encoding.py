@@ -107,7 +107,7 @@ def _shallow(value: Any, room: int) -> Any:
     if not isinstance(value, list | dict):
         return value
     if not room:
-        return _identity_of(jsonable(value)).decode()
+        return as_text(value)
     if isinstance(value, list):
         return [_shallow(item, room - 1) for item in value]
     return {key: _shallow(item, room - 1) for key, item in value.items()}
@@ -137,6 +137,11 @@ def double(value: float) -> float | str:
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+
+
+def as_text(value: Any) -> str:
+    """A value as a text that tells what it is: a text as it is, others as JSON."""
+    return value if isinstance(value, str) else _identity_of(jsonable(value)).decode()
 
 
 def _scope_spans(group: _Scope, dialect: Dialect) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,12 @@ class _Range:
 
 
 @dataclass(slots=True)
-class _Values:
-    """Distinct values, told apart by type as well: 1, 1.0 and true are equal in Python."""
+class Values:
+    """Distinct values, told apart by type as well: 1, 1.0 and true are equal in Python.
+
+    Args:
+        limit: how many at most.
+    """
 
     limit: int
     found: dict[tuple[type, Any], None] = field(default_factory=dict)
@@ -129,15 +134,24 @@ class _Values:
         if isinstance(value, list):
             for item in value:
                 self.add(item) if not isinstance(item, list) else None
-        elif isinstance(value, str | int | float) and value != "" and len(self.found) < self.limit:
+        elif _is_literal(value) and len(self.found) < self.limit:
             self.found[type(value), value] = None
 
     @property
     def is_full(self) -> bool:
+        """Whether no more are taken."""
         return len(self.found) >= self.limit
 
     def sorted(self) -> list[Any]:
+        """By type, then by value."""
         return [value for _, value in sorted(self.found, key=lambda each: (each[0].__name__, each[1]))]
+
+
+def _is_literal(value: Any) -> bool:
+    """Whether a query can name it."""
+    if isinstance(value, str):
+        return 0 < len(value) <= LONGEST
+    return isinstance(value, int) or (isinstance(value, float) and isfinite(value))
 
 
 class TagReader:
@@ -157,9 +171,9 @@ class TagReader:
                         keys.update(_run(connection, query, rows.bound(limit=wanted.limit)).scalars())
         return names
 
-    def values(self, wanted: TagFilter, found: Found[Any]) -> _Values:
+    def values(self, wanted: TagFilter, found: Found[Any]) -> Values:
         """Values of one attribute, or of one of the `INTRINSICS` where the filter has no scope."""
-        values = _Values(wanted.limit)
+        values = Values(wanted.limit)
         quoted = msgspec.json.encode(wanted.name).decode()
         for connection, rows in self._ranges(wanted, found):
             bound = rows.bound(limit=wanted.limit, key=wanted.name, quoted=quoted)

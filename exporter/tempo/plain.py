@@ -13,6 +13,7 @@ from starlette.responses import PlainTextResponse, Response
 from ...storage import QueryTimeout, SettingError, Unavailable
 from ..otlp_encoding import ProtobufMissing
 from ..problems import RETRY_AFTER, ParameterError
+from ..traceql.errors import TraceQLError
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 PROTOBUF = "application/protobuf"
@@ -31,6 +32,10 @@ def plainly(endpoint: Endpoint) -> Endpoint:
             return await endpoint(request)
         except ParameterError as error:
             return _text(400, str(error))
+        except TraceQLError as error:
+            return _text(400, f"invalid TraceQL query: {error}")
+        except ModuleNotFoundError as error:
+            return _text(501, f"TraceQL needs the package {error.name}: pip install 'tracekeep[serve]'")
         except ProtobufMissing as error:
             return _text(501, f"{error}; or ask for JSON with Accept: application/json")
         except QueryTimeout as error:

@@ -14,7 +14,7 @@ from ...storage.tags import INTRINSICS as LISTED
 from ...storage.views import TagFilter
 from ..offload import QUERIES, ask
 from ..problems import ParameterError
-from . import params, plain
+from . import narrowed, params, plain
 from .names import INTRINSICS, KEYWORDS, SCOPES, Tag, parse_tag
 
 _LIMIT = 5000  # what Grafana asks for
@@ -66,17 +66,24 @@ async def values(request: Request) -> Response:
 
 async def _names(request: Request, document: Callable[[Mapping[str, Sequence[str]]], Any]) -> Response:
     scope = params.choice(request, "scope", ("none", *SCOPES, "intrinsic"), "none")
-    wanted = _filter(request, scope=scope if scope in SCOPES else None)
+    wanted, text = _filter(request, scope=scope if scope in SCOPES else None), request.query_params.get("q", "")
 
     def question(store: Store) -> Response:
         if scope == "intrinsic":
             return plain.json(document({"intrinsic": INTRINSICS}))
-        store.flush(plain.FLUSH_SECONDS)
-        found = store.tag_names(wanted)
+        found, degraded = _find_names(store, text, wanted)
         extra = {"intrinsic": INTRINSICS} if scope == "none" else {}
-        return plain.json(document({**found.scopes, **extra}), degraded=found.degraded)
+        return plain.json(document({**found, **extra}), degraded=degraded)
 
     return await ask(request, QUERIES, question)
+
+
+def _find_names(store: Store, text: str, wanted: TagFilter) -> tuple[Mapping[str, Sequence[str]], bool]:
+    store.flush(plain.FLUSH_SECONDS)
+    if (query := narrowed.read(text)) is not None:
+        return narrowed.names(store, query, wanted)
+    found = store.tag_names(wanted)
+    return found.scopes, found.degraded
 
 
 def _merged(scopes: Mapping[str, Sequence[str]]) -> list[str]:
@@ -96,33 +103,37 @@ def _filter(request: Request, **more: Any) -> TagFilter:
 
 
 async def _values(request: Request, document: Callable[[Sequence[Value]], Any]) -> Response:
-    text = request.path_params["tag"]
-    try:
-        tag = parse_tag(text)
-    except ValueError:
-        raise ParameterError("tag", text, f"invalid tag name: {text[:100]!r}") from None
-    wanted = _filter(request)
+    tag, wanted, text = _read_tag(request), _filter(request), request.query_params.get("q", "")
 
     def question(store: Store) -> Response:
-        found, degraded = _find(store, tag, wanted)
+        found, degraded = _find(store, tag, text, wanted)
         return plain.json(document(_bounded(found)), degraded=degraded)
 
     return await ask(request, QUERIES, question)
 
 
-def _find(store: Store, tag: Tag, wanted: TagFilter) -> tuple[list[Value], bool]:
+def _read_tag(request: Request) -> Tag:
+    text = request.path_params["tag"]
+    try:
+        return parse_tag(text)
+    except ValueError:
+        raise ParameterError("tag", text, f"invalid tag name: {text[:100]!r}") from None
+
+
+def _find(store: Store, tag: Tag, text: str, wanted: TagFilter) -> tuple[list[Value], bool]:
     if not tag.scopes and tag.name in KEYWORDS:
         return [Value("keyword", word) for word in KEYWORDS[tag.name]], False
     if not tag.scopes and tag.name not in LISTED:
         return [], False  # ids and durations: too many to choose from
     store.flush(plain.FLUSH_SECONDS)
-    found: dict[Value, None] = {}
-    degraded = False
-    for scope in tag.scopes or (None,):
-        page = store.tag_values(msgspec.structs.replace(wanted, scope=scope, name=tag.name))
-        found |= dict.fromkeys(map(_value, page.items))
-        degraded = degraded or page.degraded
-    return list(found)[: wanted.limit], degraded
+    if (query := narrowed.read(text)) is not None:
+        found, degraded = narrowed.values(store, query, tag, wanted)
+        return list(map(_value, found.sorted())), degraded
+    scopes = tag.scopes or (None,)
+    filters = [msgspec.structs.replace(wanted, scope=scope, name=tag.name) for scope in scopes]
+    pages = [store.tag_values(each) for each in filters]
+    values = dict.fromkeys(_value(value) for page in pages for value in page.items)
+    return list(values)[: wanted.limit], any(page.degraded for page in pages)
 
 
 def _value(value: Any) -> Value:
