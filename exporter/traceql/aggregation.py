@@ -31,7 +31,7 @@ def accumulator(metric: Metric, timeline: Timeline) -> Accumulator:
     """A new one for a metrics function."""
     name = metric.function
     if name in ("rate", "count_over_time"):
-        seconds = timeline.step / _SECOND
+        seconds = timeline.covered / _SECOND
         return _Count(timeline.count, seconds if name == "rate" else 1.0)
     if name == "histogram_over_time":
         return _Histogram(timeline.count)

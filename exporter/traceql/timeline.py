@@ -18,11 +18,13 @@ class Timeline:
         first: when the first step ends.
         step: ns.
         count: of steps.
+        covered: how long a step is for a rate; ns.
     """
 
     first: int
     step: int
     count: int
+    covered: int
 
     @property
     def since_ns(self) -> int:
@@ -55,11 +57,11 @@ def over_range(since_ns: int, until_ns: int, step_ns: int) -> Timeline:
     count = -(-until_ns // step_ns) - first // step_ns + 1
     if count > MOST_STEPS:
         raise TraceQLError(f"the range has {count} steps: more than {MOST_STEPS}; ask for a longer step")
-    return Timeline(first, step_ns, count)
+    return Timeline(first, step_ns, count, step_ns)
 
 
 def over_instant(since_ns: int, until_ns: int) -> Timeline:
     """One step that has both times."""
     if until_ns <= since_ns:
         raise TraceQLError("the end must be after the start")
-    return Timeline(until_ns, until_ns - since_ns + 1, 1)
+    return Timeline(until_ns, until_ns - since_ns + 1, 1, until_ns - since_ns)
