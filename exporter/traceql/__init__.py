@@ -1,6 +1,7 @@
 """TraceQL: Grafana Tempo's query language, over the retained spans."""
 
 from .errors import TraceQLError
+from .metrics import query_instant, query_range
 from .model import Query
 from .narrowing import narrow
 from .parsing import parse
@@ -33,5 +34,7 @@ __all__ = [
     "TraceQLError",
     "narrow",
     "parse",
+    "query_instant",
+    "query_range",
     "search",
 ]

@@ -27,6 +27,7 @@ from .model import (
     SetOperation,
     Unary,
 )
+from .patterns import compile_pattern
 from .values import NUMERIC, comparison
 
 _NOTHING = Either(())
@@ -142,6 +143,8 @@ def _comparison(expression: Binary) -> Condition:
 
 def _written(operator: str, value: Any) -> tuple[bytes, ...]:
     """How a value that passes begins in JSON; nothing where it can't be told."""
+    if operator == "=~":
+        return tuple(msgspec.json.encode(text) for text in sorted(compile_pattern(value).literals or ()))
     if operator != "=" or value.__class__ not in (str, bool, int) or (value.__class__ is int and abs(value) >= _EXACT):
         return ()
     return (msgspec.json.encode(value),)

@@ -28,6 +28,7 @@ from .model import (
     Status,
     Unary,
 )
+from .syntax import PatternError
 
 INTRINSICS = {
     "duration": "duration",
@@ -161,7 +162,7 @@ class Checks:
                 raise _refuse(operator, f"a regular expression must be a string: {shown}")
             try:
                 patterns.compile_pattern(right.value)
-            except patterns.PatternError as error:
+            except PatternError as error:
                 raise _refuse(operator, f"invalid regular expression {right.value!r}: {error}") from None
         wrong = operator in _ARITHMETIC and not kinds <= _NUMERIC
         wrong |= operator in _ORDER and bool(kinds & {"boolean", "status", "kind"})

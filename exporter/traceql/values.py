@@ -80,13 +80,13 @@ def comparison(name: str) -> Test:
     return compare
 
 
-def matching(fullmatch: Callable[[str], Any], *, negated: bool) -> Callable[[Any], bool]:
+def matching(fullmatch: Callable[[str], bool], *, negated: bool) -> Callable[[Any], bool]:
     """What tests a value against a regular expression."""
 
     def test(value: Any) -> bool:
         kind = value.__class__
         if kind is str:
-            return (fullmatch(value) is not None) is not negated
+            return fullmatch(value) is not negated
         if kind is Several:
             return any(map(test, value))
         if kind is list:
