@@ -10,7 +10,7 @@ from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not i
 from . import health, monitoring, scrape
 from .guard import Guard
 from .problems import HANDLERS
-from .tempo import search, status, tags, traces
+from .tempo import metrics, search, status, tags, traces
 
 ROUTES = (
     Route("/metrics", scrape.metrics),
@@ -28,6 +28,8 @@ ROUTES = (
     Route("/tempo/api/traces/{trace_id}", traces.trace),
     Route("/tempo/api/v2/traces/{trace_id}", traces.trace_v2),
     Route("/tempo/api/search", search.search),
+    Route("/tempo/api/metrics/query_range", metrics.query_range),
+    Route("/tempo/api/metrics/query", metrics.query),
     Route("/tempo/api/search/tags", tags.names),
     Route("/tempo/api/v2/search/tags", tags.names_v2),
     Route("/tempo/api/search/tag/{tag:path}/values", tags.values),
