@@ -19,7 +19,7 @@ _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
 _SECONDS = re.compile(r"\d{1,10}(?:\.\d{0,9})?", re.ASCII)
 _NANOSECONDS = re.compile(r"\d{16,19}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,12}(?:\.\d{0,12})?", re.ASCII)
-_GO_PART = re.compile(r"(\d{1,15}(?:\.\d{0,15})?|\.\d{1,15})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
+_GO_PART = re.compile(r"(\d{1,19}(?:\.\d{0,15})?|\.\d{1,15})(ns|us|µs|μs|ms|s|m|h)", re.ASCII)
 _UNITS_NS = {
     "ns": 1, "us": 10**3, "µs": 10**3, "μs": 10**3, "ms": 10**6, "s": _SECOND, "m": 60 * _SECOND, "h": 3600 * _SECOND,
 }  # fmt: skip
