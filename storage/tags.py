@@ -6,7 +6,7 @@ in full; attributes of a span's own, events and links are looked for in the newe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -164,26 +164,32 @@ class TagReader:
     def names(self, wanted: TagFilter, found: Found[Any]) -> dict[str, set[str]]:
         """Names of attributes by scope, of each at most `wanted.limit`."""
         names: dict[str, set[str]] = {scope: set() for scope in SCOPES if wanted.scope in (None, scope)}
-        for connection, rows in self._ranges(wanted, found):
+
+        def visit(connection: Connection, rows: _Range) -> None:
             for scope, keys in names.items():
                 for query in _NAMES[scope]:
                     if len(keys) < wanted.limit:
                         keys.update(_run(connection, query, rows.bound(limit=wanted.limit)).scalars())
+
+        self._visit(wanted, found, visit)
         return names
 
     def values(self, wanted: TagFilter, found: Found[Any]) -> Values:
         """Values of one attribute, or of one of the `INTRINSICS` where the filter has no scope."""
         values = Values(wanted.limit)
         quoted = msgspec.json.encode(wanted.name).decode()
-        for connection, rows in self._ranges(wanted, found):
+
+        def visit(connection: Connection, rows: _Range) -> None:
             bound = rows.bound(limit=wanted.limit, key=wanted.name, quoted=quoted)
             for query in _VALUES[wanted.scope or wanted.name]:
                 for value, kind in _run(connection, query, bound) if not values.is_full else ():
                     values.add(_plain(value, kind))
+
+        self._visit(wanted, found, visit)
         return values
 
-    def _ranges(self, wanted: TagFilter, found: Found[Any]) -> Iterator[tuple[Connection, _Range]]:
-        """The partitions that hold something of the time asked for; one that can't be read is passed over.
+    def _visit(self, wanted: TagFilter, found: Found[Any], visit: Callable[[Connection, _Range], None]) -> None:
+        """Call for each partition with something of the time asked for; one that can't be read is passed over.
 
         Raises:
             QueryTimeout: the deadline passed.
@@ -195,7 +201,7 @@ class TagReader:
                     rows = _range(connection, wanted, room)
                     if rows is not None:
                         room -= rows.high - rows.low
-                        yield connection, rows
+                        visit(connection, rows)
             except Unavailable as error:
                 if path.exists():  # retention may have dropped it meanwhile
                     found.failures.append(str(error))

@@ -5,6 +5,7 @@ from tk_tempo import Grafana, Refused
 from tk_tempo_spans import Shop, served
 
 from tracekeep.exporter.tempo.names import INTRINSICS, Tag, parse_tag
+from tracekeep.storage import open_store
 
 
 @pytest.fixture
@@ -12,10 +13,19 @@ def shop(store):
     return Shop(store)
 
 
-@pytest.fixture(params=["", "/a/b"], ids=["root", "mounted"])
-def grafana(store, request):
-    with served(store, request.param) as port:
-        yield Grafana(port, f"{request.param}/tempo")
+@pytest.fixture
+def grafana(store):
+    with served(store) as port:
+        yield Grafana(port)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """The data source of a store without spans."""
+    store = open_store(tmp_path_factory.mktemp("empty") / "data", writer="none")
+    with served(store, "/a/b") as port:
+        yield Grafana(port, "/a/b/tempo")
+    store.close()
 
 
 def test_names_are_of_the_spans_that_are_kept(grafana, shop):
@@ -139,10 +149,10 @@ def test_there_are_no_more_than_asked_for(grafana, shop):
         ("/api/search/tag/./values", "tag name"),
     ],
 )
-def test_a_mistake_is_a_400_that_names_it(grafana, path, name):
+def test_a_mistake_is_a_400_that_names_it(empty, path, name):
     """In plain text, as Grafana shows it."""
     with pytest.raises(Refused, match=f"^400: invalid {name}: "):
-        grafana.get(path)
+        empty.get(path)
 
 
 @pytest.mark.parametrize(
