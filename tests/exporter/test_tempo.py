@@ -1,13 +1,17 @@
 import asyncio
+import json
 import threading
 import time
 import urllib.parse
 
 import pytest
+from google.protobuf.json_format import ParseError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
 from starlette.testclient import TestClient
-from tk_tempo import Grafana, Refused
+from tk_http import Response
+from tk_tempo import Grafana, Refused, checked_trace, strict
 from tk_tempo_spans import Shop, served
 
 from tracekeep.exporter import create_app
@@ -253,3 +257,50 @@ def test_what_is_no_time_is_refused(text):
     """Milliseconds too: taken for nanoseconds they would be in 1970."""
     with pytest.raises(ValueError):
         params.parse_time(text)
+
+
+# --- the client itself ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "document"),
+    [
+        ("SearchResponse", {"traces": [], "metrics": {"additionalMetrics": {}}}),
+        ("SearchResponse", {"traces": [{"traceID": "1", "rootSpanName": "x"}]}),
+        ("SearchResponse", {"traces": [{"traceID": 1}]}),
+        ("SearchResponse", {"traces": [{"startTimeUnixNano": 1}]}),
+        ("SearchResponse", {"traces": [{"durationMs": "1"}]}),
+        ("SearchResponse", {"traces": [{"durationMs": -1}]}),
+        ("SearchResponse", {"traces": [{"serviceStats": {"shop": {"spanCount": "1"}}}]}),
+        ("SearchResponse", {"traces": [{"spanSets": [{"attributes": [{"key": "a", "value": {"intValue": 1}}]}]}]}),
+        ("SearchResponse", {"traces": [{"spanSets": [{"attributes": [{"key": "a", "value": "x"}]}]}]}),
+        ("QueryInstantResponse", {"series": [{"labels": [], "value": 1, "samples": []}]}),
+        ("QueryInstantResponse", {"series": [{"value": "1"}]}),
+        ("QueryInstantResponse", {"series": [], "status": 1}),
+        ("QueryRangeResponse", {"series": [{"samples": [{"timestampMs": 1}]}]}),
+    ],
+)
+def test_the_client_is_as_strict_as_grafana(name, document):
+    """Unknown keys, and numbers where texts belong or the other way round, are not let through."""
+    response = Response(200, {"content-type": "application/json"}, json.dumps(document).encode())
+    with pytest.raises((AssertionError, ParseError)):
+        strict(response, name)
+
+
+@pytest.mark.parametrize("missing", ["resource", "attributes", "scope", "status"])
+def test_the_client_finds_what_grafana_would_stumble_over(missing):
+    """Parts of a trace that the plugin reads without looking."""
+    trace = TracesData()
+    resource = trace.resource_spans.add()
+    scope = resource.scope_spans.add()
+    span = scope.spans.add(trace_id=bytes(16), span_id=bytes(8))
+    if missing != "resource":
+        resource.resource.SetInParent()
+    if missing not in {"resource", "attributes"}:
+        resource.resource.attributes.add(key="a")
+    if missing != "scope":
+        scope.scope.SetInParent()
+    if missing != "status":
+        span.status.SetInParent()
+    with pytest.raises(AssertionError):
+        checked_trace(trace.SerializeToString())
