@@ -183,8 +183,10 @@ def _of_intrinsic(field: Field, operator: str, value: Any, expression: Expressio
     if name in _OF_OPERATION:
         return OnOperation(_on_operation(compile_expression(expression)))
     if name == "duration" and operator in _MIRRORED and value.__class__ in NUMERIC:
-        slow = operator in (">", ">=") and value >= SLOW_INDEX_NS
-        return OnColumn("duration", operator, value, "spans_slow" if slow else None)
+        asked = OnColumn("duration", operator, value)
+        if operator in (">", ">=") and value >= SLOW_INDEX_NS:  # in the words that the partial index knows, too
+            return All((OnColumn("duration", ">=", SLOW_INDEX_NS, "spans_slow"), asked))
+        return asked
     if name == "status" and operator in ("=", "!="):
         code = int(StatusCode[str.__str__(value).upper()])
         return OnColumn("status", operator, code, "spans_error" if operator == "=" and value == "error" else None)
