@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not in the thread of the first request
-from . import docs, health, monitoring, openapi, performance, scrape, traces
+from . import docs, health, monitoring, openapi, performance, scrape, tempo, traces
 from .guard import Guard
 from .problems import HANDLERS
 
@@ -25,6 +25,7 @@ ROUTES = (
     Route("/monitoring/accounting", monitoring.accounting),
     Route("/openapi.json", openapi.openapi),
     Route("/docs", docs.docs),
+    *tempo.ROUTES,
 )
 
 
