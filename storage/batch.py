@@ -7,7 +7,7 @@ commits, or after one of them was lost: then a record may be new to the one and 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -15,9 +15,11 @@ from time import sleep
 
 import msgspec
 
-from .aggregates import Aggregates, Change, dropped
+from .aggregates import Aggregates, dropped
+from .change import Change
 from .families import EXCEPTIONS, exception_labels
 from .gather import Part, Record
+from .gauges import started
 from .intake import Dictionary, Intake, decode_command
 from .journal import DROP_REASONS, JournalState
 from .partitions import History
@@ -91,6 +93,11 @@ class Databases:
         """Up to where both have each journal."""
         return {name: self.start_of(name) for name in self.aggregates.marks}
 
+    def is_folded(self) -> bool:
+        """Whether the totals have everything that the history has."""
+        folded = self.aggregates.marks
+        return all(folded.get(name, Position()).sequence >= mark.sequence for name, mark in self.history.marks.items())
+
     def orphaned_marks(self, root: Path) -> list[str]:
         """Journals that have marks but no directory any more."""
         try:
@@ -105,14 +112,21 @@ class Databases:
         self.history.close()
 
 
-def build(parts: list[Part], history: History, aggregates: Aggregates) -> Batch:
+def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Container[str] = ()) -> Batch:
     """Work out what the databases lack.
 
+    Args:
+        parts: what was read of the journals.
+        history: the one database.
+        aggregates: the other one, which alone takes in application metrics.
+        dead: journals whose process is known to be dead.
+
     Raises:
-        sqlite3.Error: a rollup that the batch adds to can't be read.
+        sqlite3.Error: a rollup or a series that the batch adds to can't be read.
     """
     batch = Batch(parts, history.dictionary, Intake(), aggregates.begin())
-    replayed, refilled, scratch = Intake(), Intake(), Dictionary()
+    replayed, refilled, scratch = Intake(), Intake(), Dictionary(dimensions=history.dictionary.dimensions)
+    metrics: dict[str, list[bytes]] = {}
     for part in parts:
         name, definitions = part.reader.name, part.reader.definitions
         has_rows = history.marks.get(name, Position()).sequence
@@ -123,16 +137,28 @@ def build(parts: list[Part], history: History, aggregates: Aggregates) -> Batch:
             history.dictionary.take_spans(_spans(rows_only), definitions, refilled)
             scratch.take_spans(_spans(fold_only), definitions, replayed)
             batch.commands += _commands(both + fold_only)
+            if new := _metrics(fold_only + both):
+                metrics.setdefault(name, []).extend(new)
         batch.before.setdefault(name, part.before)
         batch.marks[name] = part.after
     for intake in (batch.intake, replayed):
-        aggregates.fold(batch.change, intake.folds)
-        for (service, type_), count in intake.exceptions.items():
-            aggregates.count(batch.change, EXCEPTIONS, exception_labels(service, type_), count)
+        aggregates.fold(batch.change, intake.folds, history.opened)
+        _count_exceptions(batch.change, intake, aggregates, history.opened)
         _undecodable(batch.change, intake.undecodable)
+    aggregates.edges.fold(batch.change, batch.intake.folds, replayed.folds)
+    for name in sorted(metrics, key=lambda name: (name not in dead, started(name))):  # the newest definition last
+        _undecodable(batch.change, aggregates.points.take(batch.change, name, metrics[name], dead))
     _join(batch.intake, refilled)
     batch.change.marks = batch.marks
     return batch
+
+
+def _count_exceptions(change: Change, intake: Intake, aggregates: Aggregates, stored: int) -> None:
+    newest = {(row.service, row.type): row for row in intake.errors}
+    for (service, type_), count in intake.exceptions.items():
+        row = newest[service, type_]
+        exemplar = (row.trace_id, row.span_id, 1.0, min(row.time, change.time), stored)
+        aggregates.count(change, EXCEPTIONS, exception_labels(service, type_), count, exemplar)
 
 
 def _slices(
@@ -155,6 +181,12 @@ def _spans(records: list[Record]) -> list[bytes]:
     if set(map(_type, records)) == {FrameType.SPAN}:
         return list(map(_payload, records))
     return [payload for type_, _, payload in records if type_ == FrameType.SPAN]
+
+
+def _metrics(records: list[Record]) -> list[bytes]:
+    if FrameType.METRICS not in map(_type, records):
+        return []
+    return [payload for type_, _, payload in records if type_ == FrameType.METRICS]
 
 
 def _commands(records: list[Record]) -> Iterator[Command]:
@@ -206,7 +238,8 @@ def count_quiet(change: Change, name: str, state: JournalState, aggregates: Aggr
 
 
 def finish(change: Change, name: str, position: Position, state: JournalState, aggregates: Aggregates) -> None:
-    """The last word about a dead process's journal: what it accepted and nobody will ever read."""
+    """The last word about a dead process's journal: what it accepted and nobody will ever read; its gauges go."""
+    aggregates.metrics.withdraw(change, name)
     counted = _counted(change, name, aggregates)
     if counted.finished:
         return

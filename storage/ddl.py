@@ -11,25 +11,46 @@ AGGREGATES = (
         "CREATE TABLE commands ( id TEXT NOT NULL, applied BIGINT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (id) ) "
         "WITHOUT ROWID"
     ),
+    (
+        "CREATE TABLE edges ( trace_id BLOB NOT NULL, span_id BIGINT NOT NULL, caller INTEGER NOT NULL, service TEXT "
+        "NOT NULL, failed INTEGER NOT NULL, messaging INTEGER NOT NULL, peer TEXT NOT NULL, duration BIGINT NOT NULL, "
+        "moment BIGINT NOT NULL, PRIMARY KEY (trace_id, span_id) ) WITHOUT ROWID"
+    ),
     "CREATE TABLE journals ( journal TEXT NOT NULL, counted BLOB NOT NULL, PRIMARY KEY (journal) ) WITHOUT ROWID",
     (
         'CREATE TABLE marks ( journal TEXT NOT NULL, segment INTEGER NOT NULL, "offset" INTEGER NOT NULL, sequence '
         "BIGINT NOT NULL, PRIMARY KEY (journal) ) WITHOUT ROWID"
     ),
     (
+        "CREATE TABLE metrics ( name TEXT NOT NULL, type TEXT NOT NULL, help TEXT NOT NULL, unit TEXT NOT NULL, "
+        "policy TEXT NOT NULL, bounds BLOB NOT NULL, since BIGINT NOT NULL, updated BIGINT NOT NULL, PRIMARY KEY "
+        "(name) ) WITHOUT ROWID"
+    ),
+    (
         "CREATE TABLE operations ( id INTEGER NOT NULL, service TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT "
-        "NULL, PRIMARY KEY (id), UNIQUE (service, name, kind) )"
+        "NULL, release TEXT NOT NULL, PRIMARY KEY (id), UNIQUE (service, name, kind, release) )"
+    ),
+    (
+        "CREATE TABLE producers ( journal TEXT NOT NULL, metric TEXT NOT NULL, PRIMARY KEY (journal, metric) ) "
+        "WITHOUT ROWID"
     ),
     "CREATE TABLE properties ( name TEXT NOT NULL, value BIGINT NOT NULL, PRIMARY KEY (name) ) WITHOUT ROWID",
     (
+        "CREATE TABLE readings ( journal TEXT NOT NULL, metric TEXT NOT NULL, labels TEXT NOT NULL, series TEXT NOT "
+        "NULL, value REAL, sum REAL NOT NULL, buckets BLOB, time BIGINT NOT NULL, PRIMARY KEY (journal, metric, "
+        "labels) ) WITHOUT ROWID"
+    ),
+    (
         "CREATE TABLE rollups ( minute INTEGER NOT NULL, operation INTEGER NOT NULL, count INTEGER NOT NULL, errors "
-        "INTEGER NOT NULL, slow INTEGER NOT NULL, sum BIGINT NOT NULL, min BIGINT NOT NULL, max BIGINT NOT NULL, "
-        "last BIGINT NOT NULL, sketch BLOB NOT NULL, PRIMARY KEY (minute, operation) ) WITHOUT ROWID"
+        "INTEGER NOT NULL, slow INTEGER NOT NULL, sum BIGINT NOT NULL, min BIGINT NOT NULL, max BIGINT NOT NULL, last "
+        "BIGINT NOT NULL, sketch BLOB NOT NULL, PRIMARY KEY (minute, operation) ) WITHOUT ROWID"
     ),
     (
         "CREATE TABLE series ( metric TEXT NOT NULL, labels TEXT NOT NULL, start BIGINT NOT NULL, updated BIGINT NOT "
-        "NULL, value REAL NOT NULL, sum REAL NOT NULL, buckets BLOB, PRIMARY KEY (metric, labels) ) WITHOUT ROWID"
+        "NULL, touched BIGINT NOT NULL, hidden INTEGER NOT NULL, value REAL, sum REAL NOT NULL, buckets BLOB, "
+        "exemplars BLOB, PRIMARY KEY (metric, labels) ) WITHOUT ROWID"
     ),
+    "CREATE INDEX series_hidden ON series (touched) WHERE hidden > 0",
     "CREATE INDEX series_updated ON series (updated)",
 )
 

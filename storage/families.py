@@ -1,4 +1,4 @@
-"""The metrics that the store keeps: names, help, buckets and labels, after ARCHITECTURE.md section 7.
+"""What a metric is, and those that the store makes itself: names, help, buckets and labels.
 
 Default names are those that Grafana's own pages query (Tempo's metrics generator), in seconds.
 """
@@ -21,19 +21,46 @@ OVERFLOW: Labels = (("otel_metric_overflow", "true"),)
 """Labels of the series that takes the remainder past the limit (OpenTelemetry metrics SDK, "overflow attribute")."""
 
 
+_TOTAL_TYPES = frozenset({"counter", "histogram", "summary"})
+_BUCKET_TYPES = frozenset({"histogram", "gaugehistogram"})
+
+
 @dataclass(frozen=True, slots=True)
 class FamilySpec:
-    """A metric: `bounds` in seconds for a histogram, none for a counter."""
+    """What a metric is: `bounds` of its buckets in `unit`, without `+Inf`; `type` as Prometheus calls it.
+
+    Without a type it is a histogram where it has bounds, and else a counter. The policy says how processes become one.
+    """
 
     name: str
     help: str
     bounds: tuple[float, ...] = ()
     unit: str = ""
+    type: str = ""
+    policy: str = "sum"
+
+    def __post_init__(self) -> None:
+        if not self.type:
+            object.__setattr__(self, "type", "histogram" if self.bounds else "counter")
 
     @property
-    def type(self) -> str:
-        """As Prometheus calls it."""
-        return "histogram" if self.bounds else "counter"
+    def is_total(self) -> bool:
+        """Whether its series add up for ever; those of others live with the processes that give them."""
+        return self.type in _TOTAL_TYPES and self.policy != "worker"
+
+    @property
+    def is_delta(self) -> bool:
+        """Whether processes tell what was added; else they tell what is."""
+        return self.type in _TOTAL_TYPES
+
+    @property
+    def has_buckets(self) -> bool:
+        """Whether its series have buckets."""
+        return self.type in _BUCKET_TYPES
+
+    def matches(self, other: FamilySpec) -> bool:
+        """Whether values of the two can be put together."""
+        return (self.type, self.policy, self.bounds) == (other.type, other.policy, other.bounds)
 
 
 SPAN_CALLS = FamilySpec("traces_spanmetrics_calls", "Spans finished, by service, name, kind and status.")
@@ -49,11 +76,37 @@ HTTP_DURATION = FamilySpec(
     unit="seconds",
 )
 EXCEPTIONS = FamilySpec("exceptions", "Exceptions recorded, each once, by service and type.")
+_EDGE_BOUNDS = tuple(0.1 * 2**i for i in range(8))  # Tempo's ExponentialBuckets(0.1, 2, 8)
+EDGE_TOTAL = FamilySpec("traces_service_graph_request", "Calls between services, by both names and type of connection.")
+EDGE_FAILED = FamilySpec("traces_service_graph_request_failed", "Those of them that either side says have failed.")
+EDGE_SERVER = FamilySpec(
+    "traces_service_graph_request_server_seconds",
+    "Duration of calls as the server saw them; where it records nothing, as the client did.",
+    bounds=_EDGE_BOUNDS,
+    unit="seconds",
+)
+EDGE_CLIENT = FamilySpec(
+    "traces_service_graph_request_client_seconds",
+    "Duration of calls as the client saw them.",
+    bounds=_EDGE_BOUNDS,
+    unit="seconds",
+)
+EDGE_MESSAGING = FamilySpec(
+    "traces_service_graph_request_messaging_system_seconds",
+    "Time that messages took from the end of the producer's span to the begin of the consumer's.",
+    bounds=_EDGE_BOUNDS,
+    unit="seconds",
+)
+EDGE_DROPPED = FamilySpec(
+    "tracekeep_service_graph_dropped",
+    "Spans that are no end of an edge: the other end did not come in time (unpaired), or too many waited (full).",
+)
 ACCEPTED = FamilySpec("tracekeep_records_accepted", "Records accepted from the processes of this data directory.")
 STORED = FamilySpec("tracekeep_records_stored", "Records stored.")
 DROPPED = FamilySpec("tracekeep_records_dropped", "Records dropped, by reason.")
 TRUNCATED = FamilySpec("tracekeep_values_truncated", "Attribute values cut or replaced before they were recorded.")
 OVERFLOWED = FamilySpec("tracekeep_series_overflow", "Observations that went to an overflow series, by metric.")
+REJECTED = FamilySpec("tracekeep_metrics_rejected", "Points of application metrics that can't be kept, by reason.")
 
 FAMILIES: Mapping[str, FamilySpec] = {
     spec.name: spec
@@ -62,13 +115,33 @@ FAMILIES: Mapping[str, FamilySpec] = {
         SPAN_LATENCY,
         HTTP_DURATION,
         EXCEPTIONS,
+        EDGE_TOTAL,
+        EDGE_FAILED,
+        EDGE_SERVER,
+        EDGE_CLIENT,
+        EDGE_MESSAGING,
+        EDGE_DROPPED,
         ACCEPTED,
         STORED,
         DROPPED,
         TRUNCATED,
         OVERFLOWED,
+        REJECTED,
     )
 }
+
+STATUS_METRICS = frozenset(
+    {
+        "tracekeep_degraded",
+        "tracekeep_writer_up",
+        "tracekeep_writer_lag_seconds",
+        "tracekeep_last_commit_timestamp_seconds",
+        "tracekeep_journal_bytes",
+        "tracekeep_history_bytes",
+        "tracekeep_history_partitions",
+    }
+)
+"""Gauges of the store's own state, which are not kept: no application may have theirs under such a name."""
 
 
 def bounded(value: object) -> str:

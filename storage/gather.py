@@ -67,6 +67,10 @@ class Gatherer:
             if name != own:
                 reader.check_alive()
 
+    def dead(self) -> frozenset[str]:
+        """Journals whose process is known to be dead."""
+        return frozenset(name for name, reader in self.readers.items() if reader.adopted is not None)
+
     @staticmethod
     def _sweep(path: Path) -> None:
         with suppress(OSError):

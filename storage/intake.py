@@ -14,8 +14,10 @@ from typing import Any
 import msgspec
 
 from .compiled import compiled
+from .dimensions import NO_DIMENSIONS, Dimensions
 from .exceptions import ErrorRow, RecentErrors
 from .jsonable import jsonable
+from .peers import peer_of
 from .records import (
     COMPACT,
     REMOTE_PARENT,
@@ -97,21 +99,29 @@ class _Met:
 class Dictionary:
     """What one partition has numbered: origins, operations, attribute sets; and its errors of late.
 
-    Made anew with each partition, so each can be read on its own.
+    Made anew with each partition, so each can be read on its own. `dimensions`: the setting
+    `span_metric_dimensions`.
     """
 
     def __init__(
-        self, *, last_origin: int = 0, last_operation: int = 0, last_set: int = 0, last_error: int = 0
+        self,
+        *,
+        last_origin: int = 0,
+        last_operation: int = 0,
+        last_set: int = 0,
+        last_error: int = 0,
+        dimensions: tuple[str, ...] = (),
     ) -> None:
         self.origins: dict[bytes, KnownOrigin] = {}
         self.defined: dict[bytes, KnownOrigin] = {}
         self.templates: dict[bytes, Layouts] = {}
-        self.sets: dict[tuple[tuple[str, Any], ...], int] = {}
+        self.sets: dict[str, int] = {}
         self.shape_count = 0
         self.last_origin = last_origin
         self.last_operation = last_operation
         self.last_set = last_set
         self.errors = RecentErrors(last_error)
+        self.dimensions = dimensions
         self._journals: dict[int, _Met] = {}
 
     def renewed(self) -> Dictionary:
@@ -121,6 +131,7 @@ class Dictionary:
             last_operation=self.last_operation,
             last_set=self.last_set,
             last_error=self.errors.last,
+            dimensions=self.dimensions,
         )
 
     # --- the loop ------------------------------------------------------------------------------------------------
@@ -251,7 +262,10 @@ class Dictionary:
         known = self.origins.get(payload)
         if known is None:
             self.last_origin += 1
-            known = self.origins[payload] = KnownOrigin(self.last_origin, origin.service)
+            dimensions = Dimensions(self.dimensions, origin.resource) if self.dimensions else NO_DIMENSIONS
+            known = self.origins[payload] = KnownOrigin(
+                self.last_origin, origin.service, dimensions, release=origin.release
+            )
             scope = {
                 "name": origin.scope_name,
                 "version": origin.scope_version,
@@ -265,7 +279,9 @@ class Dictionary:
     def _operation(self, origin: KnownOrigin, name: str, kind: int, batch: Intake) -> Operation:
         self.last_operation += 1
         known_kind = kind if 0 <= kind <= max(SpanKind) else SpanKind.UNSPECIFIED
-        operation = Operation(self.last_operation, origin.service, name, known_kind)
+        operation = Operation(
+            self.last_operation, origin.service, name, known_kind, origin.dimensions, release=origin.release
+        )
         if len(origin.operations) >= _MAX_SHAPES:
             origin.operations.clear()
         origin.operations[name, kind] = operation
@@ -289,25 +305,29 @@ class Dictionary:
         if len(kept) < len(pairs):
             own.update(pair for pair in pairs if pair not in kept)
         known_status = status if 0 <= status <= max(StatusCode) else StatusCode.UNSET
-        shape = operation.shapes.get((kept, known_status))
+        text = _to_json(dict(kept)).decode()  # which tells true from 1
+        whole = dict(pairs)
+        labels = operation.dimensions.labels(whole) if operation.dimensions.names else ()
+        peer = peer_of(operation.kind, whole)
+        key = (text, labels, peer, known_status)
+        shape = operation.shapes.get(key)
         if shape is None:
             if self.shape_count >= _MAX_SHAPES:
                 self._forget_shapes()
-            shape = Shape(operation, dict(kept), self._set(kept, batch), known_status)
-            operation.shapes[kept, known_status] = shape
+            number = self._set(text, batch) if kept else None
+            shape = Shape(operation, dict(kept), number, known_status, dimensions=labels, peer=peer)
+            operation.shapes[key] = shape
             self.shape_count += 1
         if len(kept) == len(pairs):
             layout.shapes[shared, status] = shape
         return shape
 
-    def _set(self, pairs: tuple[tuple[str, Any], ...], batch: Intake) -> int | None:
-        if not pairs:
-            return None
-        number = self.sets.get(pairs)
+    def _set(self, text: str, batch: Intake) -> int:
+        number = self.sets.get(text)
         if number is None:
             self.last_set += 1
-            number = self.sets[pairs] = self.last_set
-            batch.sets.append((number, _to_json(dict(pairs)).decode()))
+            number = self.sets[text] = self.last_set
+            batch.sets.append((number, text))
         return number
 
     def _forget_shapes(self) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from . import engine
 from .exceptions import ErrorRow
 from .intake import Dictionary, Intake
-from .layout import APPLICATION_ID, partition_files
+from .layout import APPLICATION_ID, BUCKET_SHIFT, partition_files
 from .reader import Position
 from .settings import StoreSettings
 
@@ -33,6 +33,8 @@ _INSERT_SPAN = (
 _INSERT_SPANS = {rows: _INSERT_SPAN + ",".join([_SPAN] * rows) for rows in _ROWS_A_STATEMENT}
 _SETTLING = 60_000_000_000  # ns in which a request whose error is stored may still end
 _RECENT_ERRORS = "SELECT * FROM (SELECT * FROM errors WHERE time > ? ORDER BY id DESC LIMIT 4096) ORDER BY id"
+_HAS_TRACE = f"SELECT 1 FROM spans WHERE (id >> {BUCKET_SHIFT}) = ? AND trace_id = ? LIMIT 1"
+_LOOK_BACK = 4  # buckets of the trace index
 _INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?)"
 _UPDATE_ERROR = "UPDATE errors SET operational=?, operation=?, attributes=? WHERE id=?"
 
@@ -51,6 +53,7 @@ class History:
         self.directory = directory
         self._settings = settings
         self.marks: dict[str, Position] = {}
+        self._opened_at: dict[tuple[Path, tuple[int, int] | None], int] = {}
         files = partition_files(directory)
         self.path = files[-1] if files else self._fresh_path()
         self._open()
@@ -77,7 +80,13 @@ class History:
         self.marks = {**self.marks, **marks}
         tables = ("origins", "operations", "attribute_sets", "errors")
         last = [fetch(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()[0] for table in tables]
-        self.dictionary = Dictionary(last_origin=last[0], last_operation=last[1], last_set=last[2], last_error=last[3])
+        self.dictionary = Dictionary(
+            last_origin=last[0],
+            last_operation=last[1],
+            last_set=last[2],
+            last_error=last[3],
+            dimensions=self._settings.span_metric_dimensions,
+        )
         for row in fetch(_RECENT_ERRORS, (time.time_ns() - _SETTLING,)).fetchall():
             self.dictionary.errors.remember(_error_of(row))
 
@@ -223,6 +232,29 @@ class History:
         with engine.transaction(connection):
             return connection.execute("DELETE FROM errors WHERE time <= ?", (until_ns,)).rowcount
 
+    def present(self) -> dict[Path, int]:
+        """When each partition was opened, of those that can be read: by this others say in which one something is."""
+        known, self._opened_at = self._opened_at, {}
+        for path in partition_files(self.directory):
+            key = (path, engine.identity(path))
+            opened = self.opened if path == self.path else known.get(key) or _opened(path)
+            if opened:
+                self._opened_at[key] = opened
+        return {path: opened for (path, _identity), opened in self._opened_at.items()}
+
+    def holds(self, trace_id: bytes) -> bool:
+        """Whether the current partition has a span of a trace among its newest million.
+
+        Raises:
+            sqlite3.Error: it can't be read.
+        """
+        fetch = self._connection.execute
+        newest = (fetch("SELECT max(id) FROM spans").fetchone()[0] or 0) >> BUCKET_SHIFT
+        return any(
+            fetch(_HAS_TRACE, (bucket, trace_id)).fetchone()
+            for bucket in range(newest, max(-1, newest - _LOOK_BACK), -1)
+        )
+
     def expired(self, now_ns: int) -> list[Path]:
         """Partitions that retention drops, oldest first; never the current one."""
         older = [path for path in partition_files(self.directory) if path != self.path]
@@ -287,6 +319,17 @@ def _size(path: Path) -> int:
         with suppress(OSError):
             total += Path(f"{path}{suffix}").stat().st_size
     return total
+
+
+def _opened(path: Path) -> int:
+    """When a partition was opened; 0 where it does not say."""
+    with suppress(Exception):
+        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+        try:
+            return int(connection.execute("SELECT opened FROM window").fetchone()[0])
+        finally:
+            connection.close()
+    return 0
 
 
 def _last_change(path: Path) -> int:

@@ -7,29 +7,41 @@ times say so. It goes in steps, so that the writer can do its other work in betw
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import msgspec
 
-from .aggregates import Aggregates, Change
-from .families import EXCEPTIONS, exception_labels
-from .intake import MINUTE, Folds
+from .aggregates import Aggregates
+from .change import Change
+from .dimensions import Dimensions
+from .families import EXCEPTIONS, Labels, exception_labels
+from .graph import Graph
+from .intake import DURATION, MINUTE, START, Folds, Row
 from .layout import partition_files
+from .records import release_of
 from .shapes import Operation, Shape
 
 _ROWS = 5000
+_ID, _OWN = 8, 9  # places in a row that the intake's rows don't have
+_from_json = msgspec.json.decode
 _SPANS = (
-    "SELECT s.trace_id, s.span_id, s.parent_id, s.operation, s.attribute_set, s.start, s.duration, s.status, s.id "
-    "FROM spans s "
-    "WHERE s.id > ? AND s.id <= ? ORDER BY s.id LIMIT ?"
+    "SELECT trace_id, span_id, parent_id, operation, attribute_set, start, duration, status, id, {own} FROM spans "
+    "WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 )
-_OPERATIONS = "SELECT o.id, g.service, o.name, o.kind FROM operations o JOIN origins g ON g.id = o.origin"
+_ERRORS = "SELECT service, type, count(*) FROM errors GROUP BY 1, 2"
+_OPERATIONS = "SELECT o.id, g.service, o.name, o.kind, g.resource FROM operations o JOIN origins g ON g.id = o.origin"
+
+Fold = Callable[[Change, Folds, int], None]
+"""Adds spans, in the order of their arrival, to a change; the last is when their partition was opened (ns)."""
 
 
-def refold(directory: Path, aggregates: Aggregates) -> Generator[Change, None, None]:
-    """Changes that add up to all retained spans and errors; none of them is applied here.
+def refold(
+    directory: Path, aggregates: Aggregates, fold: Fold, *, with_errors: bool = False
+) -> Generator[Change, None, None]:
+    """Changes to which all retained spans have been added, and errors where they are wanted; none is applied here.
 
     A partition that can't be read is passed over. Rows that arrive while this goes on are left out: the
     writer folds them itself.
@@ -41,7 +53,14 @@ def refold(directory: Path, aggregates: Aggregates) -> Generator[Change, None, N
         except sqlite3.Error:
             continue
         try:
-            yield from _refold_partition(connection, last, aggregates)
+            opened = (connection.execute("SELECT opened FROM window").fetchone() or (0,))[0]
+            if with_errors:
+                yield _count_errors(connection, aggregates)
+            for rows, folds in _read_folds(connection, last, aggregates.dimensions):
+                change = aggregates.begin()
+                fold(change, folds, opened)
+                change.accounting = {"accepted": rows, "stored": rows}
+                yield change
         except sqlite3.Error:
             continue
         finally:
@@ -59,29 +78,55 @@ def _last_row(path: Path) -> int:
         return 0
 
 
-def _refold_partition(connection: sqlite3.Connection, last: int, aggregates: Aggregates) -> Iterator[Change]:
-    operations = {row[0]: Operation(*row) for row in connection.execute(_OPERATIONS)}
-    sets = {number: msgspec.json.decode(text) for number, text in connection.execute("SELECT * FROM attribute_sets")}
-    shapes: dict[tuple[Any, ...], Shape] = {}
+def _count_errors(connection: sqlite3.Connection, aggregates: Aggregates) -> Change:
     change = aggregates.begin()
-    for service, type_, count in connection.execute("SELECT service, type, count(*) FROM errors GROUP BY 1, 2"):
+    for service, type_, count in connection.execute(_ERRORS):
         aggregates.count(change, EXCEPTIONS, exception_labels(service, type_), count)
+    return change
+
+
+def _read_folds(connection: sqlite3.Connection, last: int, dimensions: tuple[str, ...]) -> Iterator[tuple[int, Folds]]:
+    """A partition's spans up to a row, some at a time: how many, and by shape."""
+    shapes = _Shapes(connection, dimensions)
+    query = _SPANS.format(own="attributes" if dimensions else "NULL")
     at = 0
-    while rows := connection.execute(_SPANS, (at, last, _ROWS)).fetchall():
+    while rows := connection.execute(query, (at, last, _ROWS)).fetchall():
         folds: Folds = {}
         for row in rows:  # as long as it matters here, in the order of the intake's own rows
-            operation, shared, start, duration, status = row[3:8]
-            key = (operation, shared, status)
-            shape = shapes.get(key)
-            if shape is None:
-                shape = shapes[key] = Shape(operations[operation], sets.get(shared, {}), shared, status)
-            folds.setdefault((shape, (start + duration) // MINUTE), []).append(row)
-        aggregates.fold(change, folds)
-        change.accounting = {"accepted": len(rows), "stored": len(rows)}
-        yield change
-        at, change = rows[-1][-1], aggregates.begin()
-    if change.series:
-        yield change
+            folds.setdefault((shapes.of(row), (row[START] + row[DURATION]) // MINUTE), []).append(row)
+        yield len(rows), folds
+        at = rows[-1][_ID]
+
+
+class _Shapes:
+    """The shapes of a partition's rows."""
+
+    def __init__(self, connection: sqlite3.Connection, dimensions: tuple[str, ...]) -> None:
+        fetch = connection.execute
+        self._operations = {
+            row[0]: _operation(row, _from_json(resource), dimensions) for *row, resource in fetch(_OPERATIONS)
+        }
+        self._sets = {number: _from_json(text) for number, text in fetch("SELECT * FROM attribute_sets")}
+        self._known: dict[tuple[Any, ...], Shape] = {}
+
+    def of(self, row: Row) -> Shape:
+        """The shape of a span."""
+        number, shared, status, own = row[3], row[4], row[7], row[_OWN]
+        operation, attributes = self._operations[number], self._sets.get(shared, {})
+        labels: Labels = ()
+        if operation.dimensions.names:
+            labels = operation.dimensions.labels({**attributes, **(_from_json(own) if own else {})})
+        key = (number, shared, status, labels)
+        shape = self._known.get(key)
+        if shape is None:
+            shape = self._known[key] = Shape(operation, attributes, shared, status, dimensions=labels)
+        return shape
+
+
+def _operation(row: list[Any], resource: dict[str, Any], dimensions: tuple[str, ...]) -> Operation:
+    """An operation from its number, service, name and kind."""
+    number, service, name, kind = row
+    return Operation(number, service, name, kind, Dimensions(dimensions, resource), release=release_of(resource))
 
 
 def restore(directory: Path, aggregates: Aggregates, marks: dict[str, Any]) -> int:
@@ -92,14 +137,44 @@ def restore(directory: Path, aggregates: Aggregates, marks: dict[str, Any]) -> i
     Raises:
         sqlite3.Error, OSError: it can't be written; nothing is shown yet, and it can be done again.
     """
+    graph = Graph()
+
+    def fold(change: Change, folds: Folds, opened: int) -> None:
+        aggregates.fold(change, folds, opened)
+        aggregates.edges.replay(graph, change, folds)
+
     aggregates.forget_rollups()
     totals = aggregates.begin()
-    for step in refold(directory, aggregates):
-        for state, delta in step.series.items():
-            totals.add(state, delta)
+    for step in refold(directory, aggregates, fold, with_errors=True):
+        _add(totals, step)
         for name, more in step.accounting.items():
             totals.accounting[name] = totals.accounting.get(name, 0) + more
         aggregates.apply_rollups(step)
+    aggregates.edges.go_on_from(totals, graph)
     totals.commit, totals.marks = aggregates.commit + 1, dict(marks)
     aggregates.apply(totals)
     return totals.accounting.get("stored", 0)
+
+
+def rebucket(directory: Path, aggregates: Aggregates) -> None:
+    """Count the histograms whose bounds the settings have changed anew from what is retained, in one commit.
+
+    All that is retained must have been folded before.
+
+    Raises:
+        sqlite3.Error, OSError: it can't be written; all is as before.
+    """
+    totals = aggregates.begin()
+    aggregates.metrics.redefine(totals)
+
+    def fold(_step: Change, folds: Folds, opened: int) -> None:
+        aggregates.fold_redefined(totals, folds, opened)
+
+    for _step in refold(directory, aggregates, fold):
+        sleep(0)  # the app's threads come first
+    aggregates.apply(totals)
+
+
+def _add(totals: Change, step: Change) -> None:
+    for state, delta in step.series.items():
+        totals.delta(state).add(delta)

@@ -50,15 +50,78 @@ series = Table(
     aggregates,
     Column("metric", TEXT, nullable=False),
     Column("labels", TEXT, nullable=False, comment="JSON array of [name, value] pairs, in exposition order"),
-    Column("start", BigInteger, nullable=False, comment="when it was first counted, ever"),
+    Column("start", BigInteger, nullable=False, comment="when it was first counted, ever; 0 of a gauge"),
     Column("updated", BigInteger, nullable=False, comment="number of the commit that changed it last"),
-    Column("value", REAL, nullable=False, comment="a counter's value; a histogram's count"),
+    Column("touched", BigInteger, nullable=False, comment="when that was"),
+    Column("hidden", Integer, nullable=False, comment="0: exposed; 1: idle, goes on when it comes back; 2: gone"),
+    Column("value", REAL, comment="of a counter or gauge, NULL where it is no number; of a histogram its count"),
     Column("sum", REAL, nullable=False),
     Column("buckets", BLOB, comment="msgpack array of counts per bucket, not cumulative, +Inf last"),
+    Column("exemplars", BLOB, comment="msgpack map, bucket: [trace id, span id, value, time, partition]"),
     PrimaryKeyConstraint("metric", "labels"),
     sqlite_with_rowid=False,
 )
+Index("series_hidden", series.c.touched, sqlite_where=series.c.hidden > 0)  # what is past its time
 Index("series_updated", series.c.updated)  # what changed since the commit that a process has seen
+
+metrics = Table(
+    "metrics",
+    aggregates,
+    Column("name", TEXT, nullable=False),
+    Column("type", TEXT, nullable=False),
+    Column("help", TEXT, nullable=False),
+    Column("unit", TEXT, nullable=False),
+    Column("policy", TEXT, nullable=False, comment="how processes become one"),
+    Column("bounds", BLOB, nullable=False, comment="msgpack array of the buckets' upper bounds, without +Inf"),
+    Column("since", BigInteger, nullable=False, comment="when it took this definition after another; else 0"),
+    Column("updated", BigInteger, nullable=False, comment="as in series"),
+    PrimaryKeyConstraint("name"),
+    comment="what applications have said of their metrics; the store's own are in families.py",
+    sqlite_with_rowid=False,
+)
+
+producers = Table(
+    "producers",
+    aggregates,
+    Column("journal", TEXT, nullable=False),
+    Column("metric", TEXT, nullable=False),
+    PrimaryKeyConstraint("journal", "metric"),
+    comment="which metrics a live process gives, with the definition that counts",
+    sqlite_with_rowid=False,
+)
+
+readings = Table(
+    "readings",
+    aggregates,
+    Column("journal", TEXT, nullable=False),
+    Column("metric", TEXT, nullable=False),
+    Column("labels", TEXT, nullable=False, comment="as the process gave them"),
+    Column("series", TEXT, nullable=False, comment="labels of the series that it counts in"),
+    Column("value", REAL, comment="as in series"),
+    Column("sum", REAL, nullable=False),
+    Column("buckets", BLOB, comment="as in series"),
+    Column("time", BigInteger, nullable=False),
+    PrimaryKeyConstraint("journal", "metric", "labels"),
+    comment="what each live process last said of a series that goes with it",
+    sqlite_with_rowid=False,
+)
+
+edges = Table(
+    "edges",
+    aggregates,
+    Column("trace_id", BLOB, nullable=False),
+    Column("span_id", BigInteger, nullable=False, comment="of the calling span, as a signed 64-bit integer"),
+    Column("caller", Integer, nullable=False, comment="1 where the calling span is there; 0 where the other one is"),
+    Column("service", TEXT, nullable=False),
+    Column("failed", Integer, nullable=False),
+    Column("messaging", Integer, nullable=False, comment="1 of a producer or consumer"),
+    Column("peer", TEXT, nullable=False, comment="whom the span itself names; empty where it does not"),
+    Column("duration", BigInteger, nullable=False),
+    Column("moment", BigInteger, nullable=False, comment="when a producer ended or a consumer began; else 0"),
+    PrimaryKeyConstraint("trace_id", "span_id"),
+    comment="ends of edges of the service graph that wait for the other one",
+    sqlite_with_rowid=False,
+)
 
 operations = Table(
     "operations",
@@ -67,7 +130,8 @@ operations = Table(
     Column("service", TEXT, nullable=False),
     Column("name", TEXT, nullable=False),
     Column("kind", Integer, nullable=False, comment="as numbered by OTLP"),
-    UniqueConstraint("service", "name", "kind"),
+    Column("release", TEXT, nullable=False, comment="service.version; empty where there is none"),
+    UniqueConstraint("service", "name", "kind", "release"),
 )
 
 rollups = Table(
@@ -118,7 +182,7 @@ commands = Table(
 properties = Table(
     "properties",
     aggregates,
-    Column("name", TEXT, nullable=False, comment="commit: number of the last; cleared: errors up to then are hidden"),
+    Column("name", TEXT, nullable=False, comment="commit, cleared, born, forgotten: see FORMAT.md"),
     Column("value", BigInteger, nullable=False),
     PrimaryKeyConstraint("name"),
     sqlite_with_rowid=False,

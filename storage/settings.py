@@ -5,15 +5,22 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .dimensions import label_name
 from .errors import SettingError
+from .families import HTTP_DURATION, SPAN_LATENCY
+from .naming import CHOICES
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 DAY = 86_400.0
+_MAX_BOUND = 1e6
+"""Seconds; a bucket's bound must be smaller."""
+_MAX_NAME = 128
+"""Characters of an attribute's name."""
 
 
 def _setting(default: Any, *, low: float | None = None, high: float | None = None, among: tuple[str, ...] = ()) -> Any:
@@ -50,8 +57,20 @@ class StoreSettings:
     """How long the per-minute rollups are kept."""
     series_limit: int = _setting(2000, low=1, high=1_000_000)
     """Series of one metric; past it one overflow series takes the exact remainder."""
+    series_max_idle: float = _setting(7 * DAY, low=60, high=3650 * DAY)
+    """Totals that have not changed for so long are no longer shown; they go on when they come back."""
+    metric_limit: int = _setting(1000, low=0, high=1_000_000)
+    """Metrics that applications may have; points of others are rejected and counted."""
     slow_ms: float = _setting(1000.0, low=0.001, high=86_400_000.0)
     """A request that takes at least this long counts as slow."""
+    span_metric_names: str = _setting("tempo", among=CHOICES)
+    """What the span metrics are called: as in Tempo, as by the Collector's spanmetrics connector, or both."""
+    span_metric_dimensions: tuple[str, ...] = _setting((), low=0, high=20)
+    """Attributes of spans or resources that the span metrics are labelled with too."""
+    latency_buckets: tuple[float, ...] = _setting(SPAN_LATENCY.bounds, low=1, high=50)
+    """Upper bounds of the buckets of `traces_spanmetrics_latency`, in seconds."""
+    http_duration_buckets: tuple[float, ...] = _setting(HTTP_DURATION.bounds, low=1, high=50)
+    """The same of `http_server_request_duration_seconds`."""
     query_timeout: float = _setting(10.0, low=0.01, high=3600)
     """Deadline of a query of the history, in seconds."""
     dedicated: bool = _setting(default=False)
@@ -98,12 +117,22 @@ def _parsed(name: str, text: str, entry: dataclasses.Field[Any]) -> Any:
         return parse_boolean(name, text)
     if isinstance(entry.default, str):
         return text
+    if isinstance(entry.default, tuple):
+        parts = [part.strip() for part in text.split(",")]
+        return [_float(part) for part in parts] if entry.name.endswith("_buckets") else parts
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]*)", text)
     unit = _UNITS.get(match[2].upper()) if match else None
     if match is None or unit is None:
         raise SettingError(name, text, "a number, with a unit if any such as 64MiB or 7d")
     value = float(match[1]) * unit
     return int(value) if isinstance(entry.default, int) and value.is_integer() else value
+
+
+def _float(text: str) -> Any:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def parse_boolean(name: str, text: str) -> bool:
@@ -126,6 +155,9 @@ def _checked(name: str, value: Any, entry: dataclasses.Field[Any]) -> Any:
         if not isinstance(value, bool):
             raise SettingError(name, value, "true or false")
         return value
+    if isinstance(entry.default, tuple):
+        check = _bounds if entry.name.endswith("_buckets") else _attributes
+        return check(name, value, low, high)
     return _number(name, value, int if isinstance(entry.default, int) else float, low, high)
 
 
@@ -135,3 +167,27 @@ def _number(name: str, value: Any, type_: Callable[[Any], Any], low: float, high
     if type_ is int and value != int(value):
         raise SettingError(name, value, f"a whole number from {low:g} to {high:g}")
     return type_(value)
+
+
+def _bounds(name: str, value: Any, low: int, high: int) -> tuple[float, ...]:
+    """Upper bounds of buckets: seconds, rising."""
+    allowed = f"{low} to {high} rising numbers of seconds above 0"
+    if isinstance(value, str | bytes) or not isinstance(value, Sequence) or not low <= len(value) <= high:
+        raise SettingError(name, value, allowed)
+    for before, bound in zip((0, *value), value, strict=False):
+        if isinstance(bound, bool) or not isinstance(bound, int | float) or not before < bound < _MAX_BOUND:
+            raise SettingError(name, value, allowed)
+    return tuple(map(float, value))
+
+
+def _attributes(name: str, value: Any, low: int, high: int) -> tuple[str, ...]:
+    """Names of attributes, each with a label of its own."""
+    allowed = f"{low} to {high} names of attributes, each with a label of its own"
+    names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    if not isinstance(names, Sequence) or not low <= len(names) <= high:
+        raise SettingError(name, value, allowed)
+    if not all(isinstance(each, str) and 0 < len(each) <= _MAX_NAME for each in names):
+        raise SettingError(name, value, allowed)
+    if len({label_name(each) for each in names}) < len(names):
+        raise SettingError(name, value, allowed)
+    return tuple(names)

@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+from .dimensions import DIMENSION_TYPES, NO_DIMENSIONS, Dimensions
+from .families import Labels
+from .peers import Peer, peer_of
 from .records import SpanKind
 
 SHARED_KEYS = frozenset(
@@ -43,23 +46,38 @@ _SHAREABLE = frozenset({str, int})
 class Shape:
     """What all spans of one operation with the same shared attributes and status have in common."""
 
-    __slots__ = ("attribute_set", "attributes", "kind", "leader", "name", "operation", "series", "service", "status")
+    __slots__ = (
+        "attribute_set", "attributes", "dimensions", "end", "kind", "leader", "name", "operation", "peer", "release",
+        "series", "service", "status",
+    )  # fmt: skip
 
     def __init__(
-        self, operation: Operation, attributes: dict[str, Any], attribute_set: int | None, status: int
+        self,
+        operation: Operation,
+        attributes: dict[str, Any],
+        attribute_set: int | None,
+        status: int,
+        *,
+        dimensions: Labels = (),
+        peer: Peer | None = None,
     ) -> None:
         self.operation = operation.id
         self.service = operation.service
+        self.release = operation.release
         self.name = operation.name
         self.kind = operation.kind
         self.attributes = attributes
         self.attribute_set = attribute_set
         self.status = status
+        self.dimensions = dimensions
+        self.peer = peer_of(operation.kind, attributes) if peer is None else peer
         labels = tuple(pair for pair in attributes.items() if pair[0] in LABEL_KEYS)
-        self.leader: Shape = operation.leaders.setdefault((labels, status), self)
-        """The first shape that counts in the same series: all of them are folded as one."""
+        self.leader: Shape = operation.leaders.setdefault((labels, status, self.peer, dimensions), self)
+        """The first shape that counts in the same series and edges: all of them are folded as one."""
         self.series: Any = None
         """The totals that these spans count in; looked up by the aggregates once."""
+        self.end: Any = None
+        """What they are to the service graph; looked up by it once."""
 
 
 class Layout:
@@ -67,9 +85,14 @@ class Layout:
 
     __slots__ = ("is_plain", "own", "own_keys", "shapes", "shared", "shared_keys")
 
-    def __init__(self, keys: tuple[str, ...], types: tuple[type, ...]) -> None:
+    def __init__(self, keys: tuple[str, ...], types: tuple[type, ...], dimensions: frozenset[str]) -> None:
         places = {key: place for place, key in enumerate(keys)}
-        shared = [p for key, p in places.items() if key in SHARED_KEYS and types[p] in _SHAREABLE]
+        shared = [
+            place
+            for key, place in places.items()
+            if (key in SHARED_KEYS and types[place] in _SHAREABLE)
+            or (key in dimensions and types[place] in DIMENSION_TYPES)
+        ]
         own = [place for place in places.values() if place not in shared]
         self.shared_keys = tuple(keys[place] for place in shared)
         self.own_keys = tuple(keys[place] for place in own)
@@ -101,7 +124,8 @@ class Layouts:
         self.operation = operation
         self.keys = keys
         self.known: dict[tuple[type, ...], Layout] = {}
-        prefixes = (None if key in SHARED_KEYS else msgspec.json.encode(key) + b":" for key in keys)
+        shared = SHARED_KEYS | operation.dimensions.keys
+        prefixes = (None if key in shared else msgspec.json.encode(key) + b":" for key in keys)
         self.plan: Plan = (tuple(prefixes), {})
 
     def learn(self, key: bytes, shape: Shape) -> None:
@@ -114,20 +138,31 @@ class Layouts:
         """A layout that has not been met; few are kept, as an application has few."""
         if len(self.known) >= _MAX_LAYOUTS:
             self.known.clear()
-        layout = self.known[types] = Layout(self.keys, types)
+        layout = self.known[types] = Layout(self.keys, types, self.operation.dimensions.keys)
         return layout
 
 
 class Operation:
     """A resource, a scope, a span name and a kind."""
 
-    __slots__ = ("id", "kind", "layouts", "leaders", "name", "service", "shapes")
+    __slots__ = ("dimensions", "id", "kind", "layouts", "leaders", "name", "release", "service", "shapes")
 
-    def __init__(self, id_: int, service: str, name: str, kind: int) -> None:
+    def __init__(
+        self,
+        id_: int,
+        service: str,
+        name: str,
+        kind: int,
+        dimensions: Dimensions = NO_DIMENSIONS,
+        *,
+        release: str = "",
+    ) -> None:
         self.id = id_
         self.service = service
+        self.release = release
         self.name = name
         self.kind = kind
+        self.dimensions = dimensions
         self.shapes: dict[tuple[Any, ...], Shape] = {}
         self.leaders: dict[tuple[Any, ...], Shape] = {}
         self.layouts: dict[tuple[str, ...], Layouts] = {}
@@ -142,11 +177,13 @@ class Operation:
 class KnownOrigin:
     """An origin and its operations."""
 
-    __slots__ = ("id", "operations", "service")
+    __slots__ = ("dimensions", "id", "operations", "release", "service")
 
-    def __init__(self, id_: int, service: str) -> None:
+    def __init__(self, id_: int, service: str, dimensions: Dimensions = NO_DIMENSIONS, *, release: str = "") -> None:
         self.id = id_
         self.service = service
+        self.release = release
+        self.dimensions = dimensions
         self.operations: dict[tuple[str, int], Operation] = {}
 
 

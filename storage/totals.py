@@ -1,30 +1,49 @@
-"""`aggregates.db` from the reading side: totals, performance, accounting."""
+"""`aggregates.db` from the reading side: totals, accounting."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import accumulate
+from math import nan
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, select
 
-from . import engine, sketch
+from . import engine
 from .batch import drops
-from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec, Labels
-from .intake import MINUTE
+from .exemplars import exemplar_views
+from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec
+from .naming import TEMPO, Naming
 from .reading import Readers
-from .records import SpanKind
-from .schema import accounting, commands, operations, properties, rollups, series
-from .views import Family, OperationSummary, Series, Totals
+from .schema import accounting, commands, metrics, properties
+from .series import decode_labels
+from .views import Exemplar, Family, Series, Totals
+
+# Each scrape reads what has changed, which can be everything: by the driver's own cursor, a third of the time.
+_CHANGED = "SELECT metric, labels, start, updated, hidden, value, sum, buckets, exemplars FROM series WHERE updated > ?"
+_NO_EXEMPLARS: dict[int, Exemplar] = {}
+_unpack = msgspec.msgpack.Decoder().decode
 
 
 class TotalsReader:
-    """Keeps the last committed totals and reads only what has changed since."""
+    """Keeps the last committed totals and reads only what has changed since.
 
-    def __init__(self, path: Path, readers: Readers) -> None:
+    Args:
+        path: of the database.
+        readers: connections.
+        names: what the span metrics are called; see `naming.py`.
+
+    What has not changed is the same object as before: a series while its version stays, a family while all of
+    its series do, and the whole while nothing was committed.
+    """
+
+    def __init__(self, path: Path, readers: Readers, names: str = TEMPO) -> None:
         self._path = path
+        self._naming = Naming(names)
         self._readers = readers
         self._lock = threading.Lock()
         self._forget()
@@ -32,8 +51,11 @@ class TotalsReader:
     def _forget(self) -> None:
         self._identity: tuple[int, int] | None = None
         self._commit = -1
+        self._specs: dict[str, FamilySpec] = dict(FAMILIES)
         self._known: dict[str, dict[str, Series]] = {}
-        self._figures: dict[str, int] = {}
+        self._families: dict[str, Family] = {}
+        self._own: dict[str, Family] = {}
+        self._totals = Totals([], -1)
 
     def read(self, until: float) -> Totals:
         """The newest committed state.
@@ -47,55 +69,94 @@ class TotalsReader:
                 self._forget()
             self._refresh(connection)
             self._identity = identity
-            return self._totals(stale=False)
+            return self._totals
 
     def last(self) -> Totals | None:
         """The state that was read last, whether or not it is still the newest."""
         with self._lock:
-            return self._totals(stale=True) if self._commit >= 0 else None
+            return msgspec.structs.replace(self._totals, stale=True) if self._commit >= 0 else None
 
     def _refresh(self, connection: Connection) -> None:
-        commit = connection.scalar(select(properties.c.value).where(properties.c.name == "commit")) or 0
+        known = {row.name: row.value for row in connection.execute(select(properties))}
+        commit = known.get("commit", 0)
         if commit == self._commit:
             return
-        rows = connection.execute(select(series).where(series.c.updated > self._commit))
-        for row in rows:
-            spec = FAMILIES.get(row.metric)
-            if spec is not None:
-                self._known.setdefault(row.metric, {})[row.labels] = _series(spec, row)
-        self._figures = {row.name: row.value for row in connection.execute(select(accounting))}
+        if self._commit < known.get("forgotten", 0):
+            self._forget()  # rows are gone that this reader may not have seen go
+        changed = self._read_specs(connection) | self._read_series(connection)
+        for name in changed & self._known.keys():
+            self._families[name] = _family(self._specs[name], list(self._known[name].values()))
+        for name in [name for name, family in self._families.items() if not family.series]:
+            del self._families[name], self._known[name]
+        figures = {row.name: row.value for row in connection.execute(select(accounting))}
+        self._own = {family.name: self._kept(family) for family in _own(figures, commit)}
         self._commit = commit
+        self._totals = Totals(self._naming.give([*self._ordered(), *self._own.values()]), commit)
 
-    def _totals(self, *, stale: bool) -> Totals:
-        families = [
-            _family(spec, list(self._known.get(name, {}).values()))
-            for name, spec in FAMILIES.items()
-            if name in self._known
-        ]
-        return Totals([*families, *_own(self._figures)], self._commit, stale=stale)
+    def _read_specs(self, connection: Connection) -> set[str]:
+        """Definitions that have changed; their names."""
+        changed = set()
+        for row in connection.execute(select(metrics).where(metrics.c.updated > self._commit)):
+            bounds = msgspec.msgpack.decode(row.bounds, type=tuple[float, ...])
+            own = FAMILIES.get(row.name)
+            self._specs[row.name] = (
+                FamilySpec(row.name, row.help, bounds, row.unit, row.type, row.policy)
+                if own is None
+                else replace(own, bounds=bounds)
+            )
+            changed.add(row.name)
+        return changed
+
+    def _read_series(self, connection: Connection) -> set[str]:
+        """Series that have changed or gone; the names of their metrics."""
+        changed = set()
+        rows: Any = connection.exec_driver_sql(_CHANGED, (self._commit,)).cursor
+        for metric, labels, start, updated, hidden, value, total, buckets, exemplars in rows:
+            spec = self._specs.get(metric)
+            if spec is None:
+                continue
+            changed.add(metric)
+            members = self._known.setdefault(metric, {})
+            if hidden:
+                members.pop(labels, None)
+                continue
+            before = members.get(labels)
+            members[labels] = Series(
+                labels=before.labels if before is not None else decode_labels(labels),
+                value=nan if value is None else value,
+                sum=total,
+                buckets=_cumulative(buckets) if buckets is not None and spec.has_buckets else (),
+                start_ns=start,
+                exemplars=exemplar_views(exemplars) if exemplars is not None else _NO_EXEMPLARS,
+                version=updated,
+            )
+        return changed
+
+    def _kept(self, family: Family) -> Family:
+        """The family as it was, where its numbers are the same."""
+        before = self._own.get(family.name)
+        same = before is not None and [each.value for each in before.series] == [each.value for each in family.series]
+        return before if same and before is not None else family
+
+    def _ordered(self) -> list[Family]:
+        """The store's own families, then those of applications by name."""
+        own = [self._families[name] for name in FAMILIES if name in self._families]
+        return own + [self._families[name] for name in sorted(self._families) if name not in FAMILIES]
 
 
-def _series(spec: FamilySpec, row: Any) -> Series:
-    labels: Labels = tuple((name, value) for name, value in msgspec.json.decode(row.labels))
-    buckets: tuple[int, ...] = ()
-    if spec.bounds and row.buckets is not None:
-        running, cumulative = 0, []
-        for count in msgspec.msgpack.decode(row.buckets)[:-1]:
-            running += count
-            cumulative.append(running)
-        buckets = tuple(cumulative)
-    return Series(labels, row.value, row.sum, buckets, row.start)
+def _cumulative(blob: bytes) -> tuple[float, ...]:
+    return tuple(accumulate(_unpack(blob)[:-1]))
 
 
 def _family(spec: FamilySpec, members: list[Series]) -> Family:
     return Family(spec.name, spec.type, spec.help, spec.unit, spec.bounds, members)
 
 
-def _own(figures: Mapping[str, int]) -> list[Family]:
+def _own(figures: Mapping[str, int], commit: int) -> list[Family]:
     """The store's accounting as metrics."""
     plain = ((ACCEPTED, "accepted"), (STORED, "stored"), (TRUNCATED, "truncated"))
-    families = [_family(spec, [Series((), figures.get(name, 0))]) for spec, name in plain]
-    reasons = [Series((("reason", reason),), count) for reason, count in sorted(drops(figures).items())]
+    families = [_family(spec, [Series((), figures.get(name, 0), version=commit)]) for spec, name in plain]
+    reasons = [Series((("reason", reason),), count, version=commit) for reason, count in sorted(drops(figures).items())]
     return [*families, _family(DROPPED, reasons)]
 
 
@@ -108,48 +169,3 @@ def read_command(connection: Connection, command_id: str) -> dict[str, Any] | No
     """The result of a command, or None while it hasn't been applied."""
     text = connection.scalar(select(commands.c.result).where(commands.c.id == command_id))
     return msgspec.json.decode(text) if text is not None else None
-
-
-def read_performance(
-    connection: Connection, since_ns: int, until_ns: int, service: str | None, kind: str | None
-) -> list[OperationSummary]:
-    """Summaries by operation from the rollups of whole minutes, busiest first."""
-    query = (
-        select(rollups, operations.c.service, operations.c.name, operations.c.kind)
-        .join(operations, operations.c.id == rollups.c.operation)
-        .where(rollups.c.minute >= since_ns // MINUTE, rollups.c.minute <= (until_ns - 1) // MINUTE)
-        .order_by(rollups.c.operation)
-    )
-    if service is not None:
-        query = query.where(operations.c.service == service)
-    if kind is not None:
-        query = query.where(operations.c.kind == SpanKind[kind.upper()])
-    gathered: dict[int, list[Any]] = {}
-    for row in connection.execute(query):
-        gathered.setdefault(row.operation, []).append(row)
-    summaries = [_summary(rows) for rows in gathered.values()]
-    return sorted(summaries, key=lambda summary: -summary.count)
-
-
-def _summary(rows: list[Any]) -> OperationSummary:
-    merged: sketch.Counts = {}
-    for row in rows:
-        sketch.merge(merged, sketch.decode(row.sketch))
-    count = sum(row.count for row in rows)
-    low, high = min(row.min for row in rows), max(row.max for row in rows)
-    p50, p95, p99 = (min(max(sketch.quantile(merged, q), low), high) for q in (0.5, 0.95, 0.99))
-    return OperationSummary(
-        service=rows[0].service,
-        name=rows[0].name,
-        kind=SpanKind(rows[0].kind).name.lower(),
-        count=count,
-        error_count=sum(row.errors for row in rows),
-        slow_count=sum(row.slow for row in rows),
-        avg_ns=sum(row.sum for row in rows) / count if count else 0.0,
-        min_ns=low,
-        max_ns=high,
-        p50_ns=p50,
-        p95_ns=p95,
-        p99_ns=p99,
-        last_ns=max(row.last for row in rows),
-    )

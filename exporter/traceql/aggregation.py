@@ -172,5 +172,3 @@ def label(value: Value) -> Value:
     """A value as a label; what is missing is the text `nil`."""
     plain = to_plain(first(value))
     return "nil" if plain is None else plain
-
-

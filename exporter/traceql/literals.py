@@ -46,7 +46,9 @@ def duration(text: str) -> Duration:
         ValueError: it is longer than 64 bits can count.
     """
     parts = _PART.findall(text)
-    total = sum(int(number) * _UNITS[unit] for number, unit in parts if number.isdigit() and len(number) < len("9" * 20))
+    total = sum(
+        int(number) * _UNITS[unit] for number, unit in parts if number.isdigit() and len(number) < len("9" * 20)
+    )
     total += sum(round(float(number) * _UNITS[unit]) for number, unit in parts if not number.isdigit())
     if total > _MAX or any(len(number) >= len("9" * 20) for number, _unit in parts):
         raise ValueError(f"{text[:20]} is too long for a duration")

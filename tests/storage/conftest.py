@@ -29,6 +29,12 @@ def store(opened):
 
 
 @pytest.fixture
+def worker(opened):
+    """Give stores that are never the writer, each as in a process of its own."""
+    return lambda: opened(writer="none")
+
+
+@pytest.fixture
 def new_journal(tmp_path):
     """Give a journal in `tmp_path`; by default of small segments and without any reserve."""
     journals = []

@@ -40,6 +40,23 @@ def test_numbers_are_bounded(name):
         assert (caught.value.setting, caught.value.allowed[:8]) == (name, "a number")
 
 
+def test_lists_are_separated_by_commas():
+    """Buckets and dimensions in the environment; what is no number is refused by name."""
+    variables = {
+        "TRACEKEEP_LATENCY_BUCKETS": "0.1, 0.5,2",
+        "TRACEKEEP_SPAN_METRIC_DIMENSIONS": "service.version, http.route",
+    }
+    resolved = resolve_settings({}, variables)
+    assert resolved.latency_buckets == (0.1, 0.5, 2.0)
+    assert resolved.span_metric_dimensions == ("service.version", "http.route")
+    given = resolve_settings({"latency_buckets": [0.1, 0.5, 2], "span_metric_dimensions": "a,b"}, {})
+    assert (given.latency_buckets, given.span_metric_dimensions) == ((0.1, 0.5, 2.0), ("a", "b"))
+    for text in ("0.1,x", "0.1,,1", "nan", "inf"):
+        with pytest.raises(SettingError) as caught:
+            resolve_settings({}, {"TRACEKEEP_LATENCY_BUCKETS": text})
+        assert caught.value.setting == "TRACEKEEP_LATENCY_BUCKETS"
+
+
 @pytest.mark.parametrize("name", WHOLE)
 def test_whole_numbers_are_whole(name):
     """A fraction is refused, as a keyword and in the environment."""
@@ -64,6 +81,23 @@ def test_whole_numbers_are_whole(name):
         ("durability", "POWER"),
         ("dedicated", "true"),
         ("dedicated", 1),
+        ("span_metric_names", "jaeger"),
+        ("span_metric_dimensions", ["a", ""]),
+        ("span_metric_dimensions", ["a.b", "a_b"]),
+        ("span_metric_dimensions", [f"a{number}" for number in range(21)]),
+        ("span_metric_dimensions", [1]),
+        ("span_metric_dimensions", 1),
+        ("latency_buckets", []),
+        ("latency_buckets", "1,2"),
+        ("latency_buckets", [1, 1]),
+        ("latency_buckets", [2, 1]),
+        ("latency_buckets", [0, 1]),
+        ("latency_buckets", [1, math.inf]),
+        ("latency_buckets", [math.nan]),
+        ("latency_buckets", [True, 2]),
+        ("latency_buckets", ["1"]),
+        ("latency_buckets", 1),
+        ("http_duration_buckets", list(range(1, 52))),
         ("no_such_setting", 1),
         ("data-dir", "x"),
         ("", None),
