@@ -36,6 +36,7 @@ _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 _EXACT = 10**15
 """Whole numbers up to this are written alike as integers and as floats, but for what follows."""
 _OF_OPERATION = frozenset({"name", "kind", "instrumentation:name", "instrumentation:version"})
+_OF_COLUMNS = frozenset({"duration", "status"})
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -100,12 +101,35 @@ def widen(expression: Expression | None) -> Condition:
         parts = [widen(operand) for operand in expression.operands]
         return _all(parts) if expression.operator == "&&" else _either(parts)
     if isinstance(expression, Attribute):
-        return _of_attribute(expression, expression, (b"true",))
+        return _of_attribute(expression, expression, _Written(("true",), whole=True))
     if isinstance(expression, Unary):
         return _exists(expression) if expression.operator == "exists" else Anything()
     if isinstance(expression, Binary):
         return _comparison(expression)
     return Anything()
+
+
+def is_exact(expression: Expression | None) -> bool:
+    """Whether what storage can ask in place of an expression holds for no other spans."""
+    if isinstance(expression, Junction):
+        return all(map(is_exact, expression.operands))
+    if isinstance(expression, Unary):
+        return expression.operator == "exists" and _is_of_operation(expression.operand)
+    if isinstance(expression, Binary):
+        field, other = expression.left, expression.right
+        if isinstance(field, Literal) and expression.operator in _MIRRORED:
+            field, other = other, field
+        if not isinstance(other, Literal):
+            return False
+        roots = str(field) == "nestedSetParent" and not isinstance(_comparison(expression), Anything)
+        return roots or _is_of_operation(field) or (isinstance(field, Intrinsic) and field.name in _OF_COLUMNS)
+    return expression is None or isinstance(expression, Literal)
+
+
+def _is_of_operation(field: Expression) -> bool:
+    if isinstance(field, Attribute):
+        return field.scope in ("resource", "instrumentation") and not field.of_parent
+    return isinstance(field, Intrinsic) and field.name in _OF_OPERATION
 
 
 def _all(parts: list[Condition]) -> Condition:
@@ -121,7 +145,7 @@ def _either(parts: list[Condition]) -> Condition:
 
 def _exists(expression: Unary) -> Condition:
     if isinstance(expression.operand, Attribute):
-        return _of_attribute(expression.operand, expression, ())
+        return _of_attribute(expression.operand, expression, _Written())
     return Anything()
 
 
@@ -141,23 +165,35 @@ def _comparison(expression: Binary) -> Condition:
 # --- attributes ---------------------------------------------------------------------------------------------------
 
 
-def _written(operator: str, value: Any) -> tuple[bytes, ...]:
-    """How a value that passes begins in JSON; nothing where it can't be told."""
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Texts one of which stands in the JSON of a value that passes; none where that can't be told."""
+
+    texts: tuple[str, ...] = ()
+    whole: bool = False
+
+
+def _written(operator: str, value: Any) -> _Written:
     if operator == "=~":
-        return tuple(msgspec.json.encode(text) for text in sorted(compile_pattern(value).literals or ()))
+        pattern = compile_pattern(value)
+        if pattern.literals is not None:
+            return _Written(tuple(_json(text) for text in sorted(pattern.literals)), whole=True)
+        return _Written((_json(pattern.within)[1:-1],) if pattern.within else ())
     if operator != "=" or value.__class__ not in (str, bool, int) or (value.__class__ is int and abs(value) >= _EXACT):
-        return ()
-    return (msgspec.json.encode(value),)
+        return _Written()
+    return _Written((_json(value),), whole=True)
 
 
-def _of_attribute(field: Attribute, expression: Expression, written: tuple[bytes, ...]) -> Condition:
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _of_attribute(field: Attribute, expression: Expression, written: _Written) -> Condition:
     if field.of_parent:
         return Anything()
     test = compile_expression(expression)
-    key = msgspec.json.encode(field.name) + b":"
-    begins = (*written, b"[") if written else (b"",)
-    own = OnAttribute(field.name, _on_value(test, field.name), tuple((key + each).decode() for each in begins))
-    details = OnDetails(key.decode())
+    own = OnAttribute(field.name, _on_value(test, field.name), written.texts, written.whole)
+    details = OnDetails(msgspec.json.encode(field.name).decode() + ":")
     if field.scope == "span":
         return own
     if field.scope in ("event", "link"):
