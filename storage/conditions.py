@@ -167,18 +167,17 @@ class Either:
     parts: Sequence[Condition]
 
     def where(self, dictionary: Dictionary) -> Where:
-        """Them with OR; an index only where all have the same."""
+        """Them with OR."""
         parts = [part.where(dictionary) for part in self.parts]
         if any(part.sql == ALWAYS for part in parts):
             return Where()
         parts = [part for part in parts if part.sql != NEVER]
         known = [part.operations for part in parts if part.operations is not None]
-        indexes = {part.index for part in parts}
         return Where(
             _join([part.sql for part in parts], " OR ", NEVER),
             [value for part in parts for value in part.parameters],
             frozenset().union(*known) if len(known) == len(parts) else None,
-            indexes.pop() if len(indexes) == 1 else None,
+            parts[0].index if len(parts) == 1 else None,
         )
 
 

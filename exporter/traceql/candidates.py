@@ -12,7 +12,7 @@ from ...storage.conditions import All, Anything, Condition, Either, OnAttribute,
 from ...storage.layout import SLOW_INDEX_NS
 from ...storage.records import StatusCode
 from ...storage.tracing import StoredOperation, StoredSpan, stored_id
-from .expressions import compile_expression, is_of_the_span
+from .expressions import compile_expression, is_of_the_span, is_root_test
 from .fields import Getter
 from .model import (
     Attribute,
@@ -28,7 +28,7 @@ from .model import (
     Unary,
 )
 from .patterns import compile_pattern
-from .values import NUMERIC, comparison
+from .values import NUMERIC
 
 _NOTHING = Either(())
 _NO_OPERATION = StoredOperation("", "internal", "", {}, {})
@@ -114,19 +114,21 @@ def is_exact(expression: Expression | None) -> bool:
     if isinstance(expression, Junction):
         return all(map(is_exact, expression.operands))
     if isinstance(expression, Unary):
-        return expression.operator == "exists" and _is_of_operation(expression.operand)
+        return expression.operator == "exists" and is_of_operation(expression.operand)
     if isinstance(expression, Binary):
         field, other = expression.left, expression.right
         if isinstance(field, Literal) and expression.operator in _MIRRORED:
             field, other = other, field
         if not isinstance(other, Literal):
             return False
-        roots = str(field) == "nestedSetParent" and not isinstance(_comparison(expression), Anything)
-        return roots or _is_of_operation(field) or (isinstance(field, Intrinsic) and field.name in _OF_COLUMNS)
+        if is_root_test(expression) or is_of_operation(field):
+            return True
+        return isinstance(field, Intrinsic) and field.name in _OF_COLUMNS
     return expression is None or isinstance(expression, Literal)
 
 
-def _is_of_operation(field: Expression) -> bool:
+def is_of_operation(field: Expression) -> bool:
+    """Whether a field is the same for all spans of one operation."""
     if isinstance(field, Attribute):
         return field.scope in ("resource", "instrumentation") and not field.of_parent
     return isinstance(field, Intrinsic) and field.name in _OF_OPERATION
@@ -150,6 +152,8 @@ def _exists(expression: Unary) -> Condition:
 
 
 def _comparison(expression: Binary) -> Condition:
+    if is_root_test(expression):
+        return OnColumn("parent_id", "IS", None)
     field, operator, literal = expression.left, expression.operator, expression.right
     if isinstance(field, Literal) and operator in _MIRRORED:
         field, operator, literal = literal, _MIRRORED[operator], field
@@ -226,20 +230,9 @@ def _of_intrinsic(field: Field, operator: str, value: Any, expression: Expressio
     if name == "status" and operator in ("=", "!="):
         code = int(StatusCode[str.__str__(value).upper()])
         return OnColumn("status", operator, code, "spans_error" if operator == "=" and value == "error" else None)
-    if name == "nestedSetParent":
-        return _of_roots(operator, value)
     if operator != "=" or value.__class__ is not str:
         return OnDetails('"events":') if name.startswith("event:") else Anything()
     return _of_text(name, value)
-
-
-def _of_roots(operator: str, value: Any) -> Condition:
-    """Only roots have a negative number."""
-    if operator in ("<", "<=", "=") and value.__class__ in NUMERIC:
-        holds = comparison(operator)
-        if holds(-1, value) and not holds(0, value):
-            return OnColumn("parent_id", "IS", None)
-    return Anything()
 
 
 def _of_text(name: str, value: str) -> Condition:
