@@ -10,6 +10,8 @@ from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not i
 from . import docs, health, monitoring, openapi, performance, scrape, traces
 from .guard import Guard
 from .problems import HANDLERS
+from .tempo import metrics, schema, search, status, tags  # noqa: F401  # schema: says what these routes take
+from .tempo import traces as tempo
 
 ROUTES = (
     Route("/metrics", scrape.metrics),
@@ -25,6 +27,18 @@ ROUTES = (
     Route("/monitoring/accounting", monitoring.accounting),
     Route("/openapi.json", openapi.openapi),
     Route("/docs", docs.docs),
+    Route("/tempo/ready", status.ready),
+    Route("/tempo/api/echo", status.echo),
+    Route("/tempo/api/status/buildinfo", status.build_info),
+    Route("/tempo/api/traces/{trace_id}", tempo.trace),
+    Route("/tempo/api/v2/traces/{trace_id}", tempo.trace_v2),
+    Route("/tempo/api/search", search.search),
+    Route("/tempo/api/metrics/query_range", metrics.query_range),
+    Route("/tempo/api/metrics/query", metrics.query),
+    Route("/tempo/api/search/tags", tags.names),
+    Route("/tempo/api/v2/search/tags", tags.names_v2),
+    Route("/tempo/api/search/tag/{tag:path}/values", tags.values),
+    Route("/tempo/api/v2/search/tag/{tag:path}/values", tags.values_v2),
 )
 
 

@@ -19,10 +19,13 @@ from .performance import Minutes, PerformanceReader
 from .queries import HistoryReader
 from .reading import Readers
 from .recent import Recent, read_recent
+from .search import Dictionaries, TraceReader
 from .settings import StoreSettings
 from .span_pages import SpanReader
 from .state import Pulse
+from .tags import TagReader, names_of, values_of
 from .totals import TotalsReader, read_cleared, read_command
+from .tracing import from_view
 from .views import (
     Accounting,
     Comparison,
@@ -34,6 +37,8 @@ from .views import (
     PerformanceFilter,
     SpanFilter,
     SpanView,
+    TagFilter,
+    TagNames,
     Totals,
     Window,
 )
@@ -55,10 +60,13 @@ class Reads:
         self._journal = journal
         self._pulse = pulse
         self._readers = Readers(settings.query_timeout)
-        self._history = HistoryReader(data_dir / "history", self._readers)
-        self._spans = SpanReader(data_dir / "history", self._readers)
+        self._partitions = data_dir / "history"
+        self._history = HistoryReader(self._partitions, self._readers)
+        self._spans = SpanReader(self._partitions, self._readers)
+        self._tags = TagReader(self._partitions, self._readers)
         self.performance = PerformanceReader(self._aggregates, self._readers)
         self._totals = TotalsReader(self._aggregates, self._readers, settings.span_metric_names)
+        self._dictionaries = Dictionaries()
         self._cleared_ns = 0
         self._last_snapshot = Snapshot()
 
@@ -151,6 +159,32 @@ class Reads:
             found.items.sort(key=lambda span: span.start_ns)
         return Page(found.items[:limit], None, degraded=behind, truncated=len(found.items) > limit)
 
+    def tag_names(self, wanted: TagFilter) -> TagNames:
+        """Names of attributes by scope."""
+        found: Found[Any] = Found()
+        names = self._tags.names(wanted, found)
+        behind = self._is_behind(found)
+        pending = names_of(self._recent().spans(_in_time(wanted))) if behind else {}
+        sorted_names = {
+            scope: sorted(keys | pending.get(scope, set()))[: wanted.limit] for scope, keys in names.items()
+        }
+        return TagNames(sorted_names, degraded=behind)
+
+    def tag_values(self, wanted: TagFilter) -> Page[Any]:
+        """Values of one attribute."""
+        found: Found[Any] = Found()
+        values = self._tags.values(wanted, found)
+        behind = self._is_behind(found)
+        for value in values_of(self._recent().spans(_in_time(wanted)), wanted) if behind else ():
+            values.add(value)
+        return Page(values.sorted(), None, degraded=behind)
+
+    def tracing(self, until: float | None) -> TraceReader:
+        """See `Store.tracing`."""
+        deadline = min(until, self._readers.deadline()) if until is not None else self._readers.deadline()
+        pending = list(map(from_view, self._recent().spans(SpanFilter()))) if self._is_behind(Found()) else None
+        return TraceReader(self._partitions, self._readers, self._dictionaries, deadline, pending)
+
     def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
         if not self._is_behind(found):
             return Page(found.items, found.cursor)
@@ -187,3 +221,7 @@ def _beyond(these: list[ErrorKind], those: list[ErrorKind], limit: int) -> list[
     known = {(kind.service, kind.type, kind.operation) for kind in those}
     new = [kind for kind in these if (kind.service, kind.type, kind.operation) not in known]
     return sorted(new, key=lambda kind: -kind.count)[:limit]
+
+
+def _in_time(wanted: TagFilter) -> SpanFilter:
+    return SpanFilter(since_ns=wanted.since_ns, until_ns=wanted.until_ns)

@@ -34,12 +34,15 @@ from .views import (
     SpanView,
     Status,
     Summaries,
+    TagFilter,
+    TagNames,
     Totals,
     Window,
 )
 
 if TYPE_CHECKING:
     from .reads import Reads
+    from .search import TraceReader
     from .writer import Writer
 
 _POLL = 0.005
@@ -330,6 +333,30 @@ class Store:
             QueryTimeout.
         """
         return self._reads.trace(trace_id, limit)
+
+    def tag_names(self, wanted: TagFilter) -> TagNames:
+        """Names of the attributes that retained spans have.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._reads.tag_names(wanted)
+
+    def tag_values(self, wanted: TagFilter) -> Page[Any]:
+        """Values of an attribute, sorted; without a scope, of one of `tags.INTRINSICS`.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._reads.tag_values(wanted)
+
+    def tracing(self, *, until: float | None = None) -> TraceReader:
+        """A reader of candidate spans and whole traces, for one question of a query language.
+
+        Args:
+            until: when it must have ended (monotonic seconds); at most the store's own deadline.
+        """
+        return self._reads.tracing(until)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 

@@ -335,6 +335,24 @@ class SpanFilter(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
+class TagFilter(msgspec.Struct, frozen=True):
+    """Which attributes to list, of spans in which time (ns)."""
+
+    scope: str | None = None
+    """`resource`, `span`, `event`, `link` or `instrumentation`; None: all, or an intrinsic of that name."""
+    name: str = ""
+    since_ns: int = 0
+    until_ns: int = (1 << 63) - 1
+    limit: int = 5000
+
+
+class TagNames(msgspec.Struct, frozen=True):
+    """Names of attributes by scope, sorted."""
+
+    scopes: Mapping[str, Sequence[str]]
+    degraded: bool = False
+
+
 class ErrorFilter(msgspec.Struct, frozen=True):
     """What errors to find; `cleared_ns`: those up to then are hidden."""
 
