@@ -226,9 +226,7 @@ def _begin(
     return where, last + 1, asked / max(1, window[1] - window[0])
 
 
-def _statements(
-    where: Where, before: int, share: float, since: int, until: int
-) -> Iterator[tuple[str, list[Any]]]:
+def _statements(where: Where, before: int, share: float, since: int, until: int) -> Iterator[tuple[str, list[Any]]]:
     """Statements with which to find all rows, page by page, the newest first."""
     parameters = [*where.parameters, since, until]
     through = None

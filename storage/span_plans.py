@@ -8,10 +8,13 @@ operation and start, which holds rows' numbers too, tells between which numbers 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from sqlite3 import Connection
 from typing import Any
+
+import msgspec
 
 from .layout import BUCKET_SHIFT, SLOW_INDEX_NS
 from .records import SpanKind, StatusCode
@@ -23,6 +26,9 @@ _RANGE = 1 << 15
 """Rows that are looked through in a transaction: some 10 ms."""
 _MOST_LISTED = 500
 """Operations that are listed in a statement; more are asked for inside of it."""
+_INTEGER = re.compile(r"-?\d+", re.ASCII)
+_NUMBER_OR_LIST = re.compile(r"[-+.\dIN\[{]", re.ASCII)
+"""How texts begin that SQLite may make of something that isn't text, in other words than the JSON's."""
 _UNQUOTABLE = frozenset('"\\')
 
 COLUMNS = (
@@ -217,10 +223,20 @@ def _add_attributes(conditions: Conditions, wanted: SpanFilter) -> None:
     for key, value in wanted.attributes.items():
         equal, values = _attribute(key, value)
         shared = f"attribute_set IN (SELECT id FROM attribute_sets WHERE {equal})"
-        if _is_plain(key):  # a text search leaves most rows out before their JSON is read
-            conditions.add(f"({shared} OR (instr(attributes, ?) AND {equal}))", *values, f'"{key}":', *values)
-        else:
-            conditions.add(f"({shared} OR {equal})", *values, *values)
+        texts = _texts(key, value)  # a search for them leaves most rows out before their JSON is read
+        met = " OR ".join("instr(attributes, ?)" for _ in texts) or "1"
+        conditions.add(f"({shared} OR (({met}) AND {equal}))", *values, *texts, *values)
+
+
+def _texts(key: str, value: str) -> list[str]:
+    """One of these stands in the JSON of attributes of which one is, written as text, the value; none: anything may."""
+    if not _is_plain(key):
+        return []
+    name = f'"{key}":'
+    text = name + msgspec.json.encode(value).decode()
+    if _INTEGER.fullmatch(value) or value in {"true", "false"}:
+        return [name + value, text]
+    return [name] if _NUMBER_OR_LIST.match(value) else [text]
 
 
 def _attribute(key: str, value: str) -> tuple[str, list[Any]]:
