@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not in the thread of the first request
-from . import docs, health, monitoring, openapi, performance, scrape, traces
+from . import docs, export, health, monitoring, openapi, performance, scrape, traces
 from .guard import Guard
 from .problems import HANDLERS
 from .tempo import metrics, schema, search, status, tags  # noqa: F401  # schema: says what these routes take
@@ -23,6 +23,7 @@ ROUTES = (
     Route("/monitoring/performance/series", performance.series),
     Route("/monitoring/performance/compare", performance.compare),
     Route("/monitoring/spans", traces.spans),
+    Route("/monitoring/spans/export", export.export),
     Route("/monitoring/traces/{trace_id}", traces.trace),
     Route("/monitoring/accounting", monitoring.accounting),
     Route("/openapi.json", openapi.openapi),

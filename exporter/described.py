@@ -79,7 +79,7 @@ def described(
         plain: statuses that are told in plain text.
     """
     refused = {400} if params or path or body else set()
-    text = dict.fromkeys(plain, [Content("text/plain", str)])
+    text = {status: (Content("text/plain", str),) for status in plain}
     answers = {status: _contents(each) for status, each in {200: answer, **text, **(also or {})}.items()}
     known = sorted({*problems, *refused, 500, 503} - {*answers})
     description = Description(answers, known, tuple(params), tuple(path), tag, tuple(body))

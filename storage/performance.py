@@ -48,7 +48,8 @@ _SLICE = 4000  # rows of a transaction: some 10 ms
 _OPERATIONS = "SELECT id, service, name, kind, release FROM operations"
 _ROLLUPS = (
     "SELECT minute, operation, count, errors, slow, sum, min, max, last, sketch FROM rollups "
-    "WHERE (minute, operation) > (?, ?) AND minute <= ?{chosen} ORDER BY minute, operation LIMIT {limit}"
+    "WHERE minute >= ?1 AND minute <= ?3 AND (minute > ?1 OR operation > ?2){chosen} "
+    "ORDER BY minute, operation LIMIT {limit}"
 )
 _MANY = 1000  # operations that are listed in a query; more are sorted out here
 
@@ -170,9 +171,9 @@ class PerformanceReader:
                 raw: Any = connection.connection.driver_connection
                 rows = raw.execute(query, (*place, minutes.last)).fetchall()
             found: dict[tuple[_Key, int], list[Row]] = {}
-            for minute, operation, *row in rows:
-                if operation in keys:
-                    found.setdefault((keys[operation], minute // step), []).append(row)
+            for row in rows:
+                if row[1] in keys:
+                    found.setdefault((keys[row[1]], row[0] // step), []).append(row[2:])
             for (key, number), some in found.items():
                 yield key, number, some
             if len(rows) < _SLICE:

@@ -1,7 +1,7 @@
 """What the routes of the Tempo interface take and give, for the schema of the API.
 
-Their parameters are read by `params.py`, as Tempo reads them: unknown ones are ignored, of several the first counts. The
-documents are those of tempopb in protobuf's JSON mapping, which leaves out what is empty: they are told as objects.
+Their parameters are read by `params.py`, as Tempo reads them: unknown ones are ignored, of several the first counts.
+The documents are those of tempopb in protobuf's JSON mapping, which leaves out what is empty: told as objects.
 """
 
 from __future__ import annotations
