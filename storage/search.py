@@ -263,9 +263,7 @@ def _rows(connection: Connection, statement: str, parameters: tuple[Any, ...]) -
     return found
 
 
-def _begin(
-    connection: Connection, numbered: Numbered, condition: Condition, since: int, until: int
-) -> list[Selection]:
+def _begin(connection: Connection, numbered: Numbered, condition: Condition, since: int, until: int) -> list[Selection]:
     """What to select for a condition in a window, the newest first."""
     first, end = connection.exec_driver_sql("SELECT min_start, max_end FROM window").first() or (None, None)
     if first is None or first >= until or end < since:
