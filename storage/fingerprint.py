@@ -34,6 +34,8 @@ class Fingerprint:
     """16 hex digits."""
     culprit: str
     """Module and function that it came from; empty where there is no stack trace."""
+    type: str = ""
+    """Of the outermost exception, as the stack trace says it; empty where it doesn't."""
 
 
 def parse(text: str) -> list[Raised]:
@@ -63,8 +65,9 @@ def fingerprint(type_: str, message: str, stacktrace: str | None, explicit: str 
         explicit: what the application wants it grouped by, whatever else it is.
     """
     chain = parse(stacktrace) if stacktrace else []
+    outermost = next((raised.type for raised in reversed(chain) if not raised.is_member), "")
     if explicit:
-        return Fingerprint(_hash(["explicit", explicit]), _culprit(chain))
+        return Fingerprint(_hash(["explicit", explicit]), _culprit(chain), outermost)
     if not any(raised.frames for raised in chain):
         return Fingerprint(_hash(["message", type_, general(message)]), "")
     if len(chain) == 1 and not chain[0].type:
@@ -72,7 +75,7 @@ def fingerprint(type_: str, message: str, stacktrace: str | None, explicit: str 
     only_own = any(frame.in_app for raised in chain for frame in raised.frames)
     parts = [_identity(raised, only_own=only_own) for raised in chain if not raised.is_member]
     members = sorted({_identity(raised, only_own=only_own) for raised in chain if raised.is_member})
-    return Fingerprint(_hash(["stack", *parts, *members]), _culprit(chain))
+    return Fingerprint(_hash(["stack", *parts, *members]), _culprit(chain), outermost)
 
 
 def _identity(raised: Raised, *, only_own: bool) -> str:

@@ -15,11 +15,10 @@ from . import engine
 from .exceptions import ErrorRow
 from .intake import Dictionary, Intake
 from .layout import APPLICATION_ID, BUCKET_SHIFT, partition_files
+from .migrations import HISTORY as MIGRATIONS
 from .reader import Position
+from .records import SpanKind
 from .settings import StoreSettings
-
-MIGRATIONS: tuple[str, ...] = ()
-"""SQL scripts from schema version n+1 to n+2; the statements of one end with a semicolon and a line end."""
 
 _ROWS_A_STATEMENT = (500, 50)
 """Each statement gives the interpreter away and takes it back, which in a busy app may take 5 ms: many rows at
@@ -34,8 +33,13 @@ _INSERT_SPANS = {rows: _INSERT_SPAN + ",".join([_SPAN] * rows) for rows in _ROWS
 _SETTLING = 60_000_000_000  # ns in which a request whose error is stored may still end
 _RECENT_ERRORS = "SELECT * FROM (SELECT * FROM errors WHERE time > ? ORDER BY id DESC LIMIT 4096) ORDER BY id"
 _HAS_TRACE = f"SELECT 1 FROM spans WHERE (id >> {BUCKET_SHIFT}) = ? AND trace_id = ? LIMIT 1"
+_REQUEST = (
+    "SELECT o.name, s.status, a.attributes, s.attributes FROM spans s JOIN operations o ON o.id = s.operation "
+    f"LEFT JOIN attribute_sets a ON a.id = s.attribute_set WHERE (s.id >> {BUCKET_SHIFT}) = ? AND s.trace_id = ? "
+    f"AND o.kind = {int(SpanKind.SERVER)} ORDER BY s.id DESC LIMIT 1"
+)
 _LOOK_BACK = 4  # buckets of the trace index
-_INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _UPDATE_ERROR = "UPDATE errors SET operational=?, operation=?, attributes=? WHERE id=?"
 
 
@@ -57,6 +61,7 @@ class History:
         files = partition_files(directory)
         self.path = files[-1] if files else self._fresh_path()
         self._open()
+        self._bring_up(files)
 
     def _open(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,6 +72,13 @@ class History:
         except BaseException:
             engine.abandon(self._connection)
             raise
+
+    def _bring_up(self, files: list[Path]) -> None:
+        """Give partitions of older versions the newest schema; what can't be opened is left to those who read it."""
+        for path in files:
+            with suppress(Exception):
+                if path != self.path and (engine.read_header(path) or (0, 0))[1] <= len(MIGRATIONS):
+                    engine.open_writer(path, "history", MIGRATIONS).close()
 
     def _load(self) -> None:
         fetch = self._connection.execute
@@ -88,7 +100,7 @@ class History:
             dimensions=self._settings.span_metric_dimensions,
         )
         for row in fetch(_RECENT_ERRORS, (time.time_ns() - _SETTLING,)).fetchall():
-            self.dictionary.errors.remember(_error_of(row))
+            self.dictionary.errors.remember(error_of(row))
 
     def _fresh_path(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
@@ -255,6 +267,22 @@ class History:
             for bucket in range(newest, max(-1, newest - _LOOK_BACK), -1)
         )
 
+    def request_of(self, trace_id: bytes) -> tuple[str, dict[str, Any], int] | None:
+        """Name, attributes and status of the newest request in a trace, where the current partition has it.
+
+        Raises:
+            sqlite3.Error: it can't be read.
+        """
+        fetch = self._connection.execute
+        newest = (fetch("SELECT max(id) FROM spans").fetchone()[0] or 0) >> BUCKET_SHIFT
+        for bucket in range(newest, max(-1, newest - _LOOK_BACK), -1):
+            row = fetch(_REQUEST, (bucket, trace_id)).fetchone()
+            if row is not None:
+                name, status, shared, own = row
+                attributes = {**msgspec.json.decode(shared or "{}"), **msgspec.json.decode(own or "{}")}
+                return name, attributes, status
+        return None
+
     def expired(self, now_ns: int) -> list[Path]:
         """Partitions that retention drops, oldest first; never the current one."""
         older = [path for path in partition_files(self.directory) if path != self.path]
@@ -282,9 +310,10 @@ def insert_spans(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) ->
     connection.executemany(_INSERT_SPAN + _SPAN, rows[done:])
 
 
-def _error_of(row: tuple[Any, ...]) -> ErrorRow:
-    """What `_error_row` stored."""
-    id_, time_ns, service, type_, message, stacktrace, operational, trace_id, span_id, operation, attributes = row
+def error_of(row: tuple[Any, ...]) -> ErrorRow:
+    """An error as a partition has it, in the order of the columns; release and group are empty where it lacks them."""
+    id_, time_ns, service, type_, message, stacktrace, operational, trace_id, span_id, operation = row[:10]
+    attributes, release, group = (*row[10:], None, None)[:3]
     return ErrorRow(
         id=id_,
         time=time_ns,
@@ -297,6 +326,8 @@ def _error_of(row: tuple[Any, ...]) -> ErrorRow:
         span_id=span_id & (1 << 64) - 1,
         operation=operation,
         attributes=msgspec.json.decode(attributes),
+        release=release or "",
+        group=group or "",
         is_new=False,
     )
 
@@ -305,7 +336,7 @@ def _error_row(row: ErrorRow) -> tuple[Any, ...]:
     span_id = row.span_id if row.span_id < 1 << 63 else row.span_id - (1 << 64)
     return (
         row.id, row.time, row.service, row.type, row.message, row.stacktrace, int(row.operational),
-        row.trace_id, span_id, row.operation, msgspec.json.encode(row.attributes).decode(),
+        row.trace_id, span_id, row.operation, msgspec.json.encode(row.attributes).decode(), row.release, row.group,
     )  # fmt: skip
 
 
