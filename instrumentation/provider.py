@@ -38,6 +38,7 @@ def instrument(
     service_version: str | None = None,
     json_errors: bool | None = None,
     record_own_routes: bool | None = None,
+    record_logged_errors: bool | None = None,
     **store_settings: Any,
 ) -> App:
     """Record an application: spans of its requests, and all that OpenTelemetry's API makes inside them.
@@ -52,6 +53,7 @@ def instrument(
         service_version: `service.version`; default `TRACEKEEP_SERVICE_VERSION`.
         json_errors: answer unhandled exceptions with a problem document that hides unexpected messages.
         record_own_routes: record requests to the exporter's routes too.
+        record_logged_errors: record exceptions that are logged, by Python's `logging` or OpenTelemetry's (the default).
         store_settings: see `tracekeep.storage.StoreSettings`, e.g. `writer="none"`.
 
     Returns:
@@ -65,6 +67,7 @@ def instrument(
         service_version=service_version,
         json_errors=json_errors,
         record_own_routes=record_own_routes,
+        record_logged_errors=record_logged_errors,
     )
     if is_disabled():
         return _answer_errors(app, settings) if app is not None else cast("App", None)
@@ -88,6 +91,10 @@ def _set_up(store: Store, settings: InstrumentSettings) -> None:
         provider = TracerProvider(resource=_resource(settings))
         trace.set_tracer_provider(provider)
     provider.add_span_processor(RetainingSpanProcessor(store))
+    if settings.record_logged_errors:
+        from .logs import set_up_logs  # noqa: PLC0415  # the SDK for logs, for who wants it
+
+        set_up_logs(store, provider.resource)
     atexit.register(store.close, EXIT_SECONDS)
 
 

@@ -22,6 +22,8 @@ class InstrumentSettings:
     """Answer unhandled exceptions with a problem document; also `TRACEKEEP_JSON_ERRORS`."""
     record_own_routes: bool = False
     """Record requests to the exporter's routes too; also `TRACEKEEP_RECORD_OWN_ROUTES`."""
+    record_logged_errors: bool = True
+    """Record exceptions that are logged; also `TRACEKEEP_RECORD_LOGGED_ERRORS`."""
 
 
 def resolve_instrument_settings(
@@ -30,6 +32,7 @@ def resolve_instrument_settings(
     service_version: str | None,
     json_errors: bool | None,
     record_own_routes: bool | None,
+    record_logged_errors: bool | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> InstrumentSettings:
     """Settings from keywords and the environment.
@@ -42,6 +45,7 @@ def resolve_instrument_settings(
         service_version=_text("service_version", service_version, environ),
         json_errors=_boolean("json_errors", json_errors, environ),
         record_own_routes=_boolean("record_own_routes", record_own_routes, environ),
+        record_logged_errors=_boolean("record_logged_errors", record_logged_errors, environ, default=True),
     )
 
 
@@ -58,10 +62,10 @@ def _text(name: str, given: object, environ: Mapping[str, str]) -> str | None:
     return given
 
 
-def _boolean(name: str, given: object, environ: Mapping[str, str]) -> bool:
+def _boolean(name: str, given: object, environ: Mapping[str, str], *, default: bool = False) -> bool:
     variable = f"TRACEKEEP_{name.upper()}"
     if given is None:
-        return parse_boolean(variable, environ[variable]) if environ.get(variable, "").strip() else False
+        return parse_boolean(variable, environ[variable]) if environ.get(variable, "").strip() else default
     if not isinstance(given, bool):
         raise SettingError(name, given, "true or false")
     return given

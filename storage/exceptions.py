@@ -91,6 +91,7 @@ class RecentErrors:
         self.by_trace: OrderedDict[bytes, list[ErrorRow]] = OrderedDict()
         self._ended: OrderedDict[bytes, _Request] = OrderedDict()
         self._logged: OrderedDict[tuple[str, str, str, int], None] = OrderedDict()
+        self._told: OrderedDict[tuple[str, str, str], list[int]] = OrderedDict()
         self._fingerprints = Fingerprints()
 
     # --- the two signals -------------------------------------------------------------------------------------------
@@ -161,6 +162,7 @@ class RecentErrors:
         counted = (row.service, row.type)
         batch.exceptions[counted] = batch.exceptions.get(counted, 0) + 1
         if row.trace_id:
+            self._tell(row)
             request = self._ended.get(row.trace_id)
             if request is not None:
                 request.settle(row)
@@ -168,6 +170,15 @@ class RecentErrors:
             else:
                 self.remember(row)
         return True
+
+    def _tell(self, row: ErrorRow) -> None:
+        """Expect an error to be logged once more, outside of its span."""
+        if not row.end:
+            return
+        times = self._told.setdefault((row.service, row.type, row.end), [])
+        times[:] = [*(time for time in times[-_MAX_OWN:] if row.time - time <= _SAME_ERROR), row.time]
+        if len(self._told) > _RECENT_LOGS:
+            self._told.popitem(last=False)
 
     def remember(self, row: ErrorRow) -> None:
         """Expect the request that an error happened in to end."""
@@ -182,7 +193,8 @@ class RecentErrors:
         for rows in before.by_trace.values():
             for row in rows:
                 row.is_new = True
-        self.by_trace, self._ended, self._logged = before.by_trace, before._ended, before._logged
+        self.by_trace, self._ended = before.by_trace, before._ended
+        self._logged, self._told = before._logged, before._told
 
     # --- what is known already -------------------------------------------------------------------------------------
 
@@ -193,7 +205,12 @@ class RecentErrors:
         return any(_is_same(row, new) for row in rows)
 
     def _is_logged(self, row: ErrorRow) -> bool:
-        """Whether the very record has come already, where an application has two handlers."""
+        """Whether an error outside of all spans is known: from a span that it left just before, or by a handler."""
+        times = self._told.get((row.service, row.type, row.end), [])
+        told = next((time for time in times if abs(time - row.time) <= _SAME_ERROR), None)
+        if told is not None:
+            times.remove(told)
+            return True
         key = (row.service, row.type, row.message, row.time)
         if key in self._logged:
             return True
