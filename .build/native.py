@@ -17,7 +17,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from packaging.tags import platform_tags
 
-ROOMS = ("instrumentation", "storage")
+ROOMS = ("exporter", "instrumentation", "storage")
 
 
 class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
@@ -46,7 +46,7 @@ def _compile(root: Path) -> list[str]:
         Extension(
             f"{room}._native",
             sorted(str(path.relative_to(root)) for path in (root / room).glob("_native*.c")),
-            depends=[f"{room}/_native.h"],
+            depends=sorted(str(path.relative_to(root)) for path in (root / room).glob("_native*.h")),
             py_limited_api=True,
             extra_compile_args=["-O2"],
         )

@@ -1,146 +1,93 @@
-"""The exposition of committed totals: a pure function from values to bytes.
+"""The exposition of committed totals: from values to the bytes of a page.
 
-Text 0.0.4:      https://prometheus.io/docs/instrumenting/exposition_formats/
-OpenMetrics 1.0: https://prometheus.io/docs/specs/om/open_metrics_spec/
+Text 0.0.4 and 1.0.0: https://prometheus.io/docs/instrumenting/exposition_formats/
+OpenMetrics 1.0:      https://prometheus.io/docs/specs/om/open_metrics_spec/
 
-A series is one `%` operation on a template of its family, so that a scrape costs about as
-much as copying its text. `le` values are written alike in both formats: a scraper that
-changes format must not begin new series.
+`le` values are written alike in all formats: a scraper that changes format must not begin new series.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 
-from ..storage.views import Family, Series, Status, Totals
-from .negotiation import Format
+from ..storage.views import Family
+from .groups import Group, plan
+from .negotiation import Exposition, Format
+from .writing import GroupWriter, Key, Pass
 
-Labels = tuple[tuple[str, str], ...]
-
-# What `Degradation.part` can be; each has its series also while it works.
-PARTS = ("journal", "aggregates", "history", "writer")
-# Label text is kept for as many series as five full families have (series limit 2,000): about 2 MB.
-_CACHED_SERIES = 10_000
-_NAMED = {"inf": "+Inf", "-inf": "-Inf", "nan": "NaN"}
+# The text of 10,000 series of histograms; those past it are made anew for each page, at 10 µs each.
+KEPT_BYTES = 32 << 20
+# Small enough to be joined, compressed and sent without holding anything up.
+_CHUNK_BYTES = 128 << 10
 
 
-def render(totals: Totals, gauges: Sequence[Family], fmt: Format) -> bytes:
-    """The page: families by name, series in the order given.
+def render(families: Iterable[Family], exposition: Exposition, *, created: bool = False) -> bytes:
+    """A page, made without anything kept from before."""
+    return b"".join(Renderer(exposition, created=created).render(list(families)))
 
-    What UTF-8 cannot hold (lone surrogates) becomes `?`.
+
+class Renderer:
+    """Writes pages of one format, one after the other, each time only what has changed. Safe in several threads.
+
+    Args:
+        exposition: the format.
+        created: whether start times are told.
+        kept_bytes: how much text is kept, with what Python needs beside it.
     """
-    families = sorted(chain(totals.families, gauges), key=lambda family: family.name)
-    parts = [part for family in families for part in _family(family, fmt)]
-    if fmt is Format.OPENMETRICS:
-        parts.append("# EOF\n")
-    return "".join(parts).encode("utf-8", "replace")
+
+    def __init__(self, exposition: Exposition, *, created: bool = False, kept_bytes: int = KEPT_BYTES) -> None:
+        self._exposition = exposition
+        self._created = created
+        self._kept_bytes = kept_bytes
+        self._lock = threading.Lock()
+        self._identities: list[tuple[object, ...]] = []
+        self._writers: list[GroupWriter] = []
+
+    def render(self, families: Sequence[Family], names: frozenset[str] = frozenset()) -> list[bytes]:
+        """The page in chunks: families by name, series in the order given.
+
+        What UTF-8 cannot hold (lone surrogates) becomes `?`.
+
+        Args:
+            families: whose series to write.
+            names: of families or samples, as recorded or as exposed; only these are written, if any are given.
+        """
+        with self._lock:
+            self._arrange(families)
+            shared = Pass(self._kept_bytes)
+            pieces = chain.from_iterable(writer.write(families, names, shared) for writer in self._writers)
+            end = (b"# EOF\n",) if self._exposition.format is Format.OPENMETRICS else ()
+            return list(_chunks(chain(pieces, end)))
+
+    def _arrange(self, families: Sequence[Family]) -> None:
+        """Find out who is written under which name, where the families aren't those of last time."""
+        identities: list[tuple[object, ...]] = [
+            (family.name, family.type, family.bounds, family.help, family.unit) for family in families
+        ]
+        if identities == self._identities:
+            return
+        known = {writer.key: writer for writer in self._writers}
+        groups = plan(families, self._exposition, created=self._created)
+        self._writers = [self._writer(group, known) for group in groups]
+        self._identities = identities
+
+    def _writer(self, group: Group, known: Mapping[Key, GroupWriter]) -> GroupWriter:
+        fresh = GroupWriter(group, self._exposition, created=self._created)
+        writer = known.get(fresh.key, fresh)
+        writer.group = group  # the same families may stand at other places
+        return writer
 
 
-def status_families(status: Status) -> list[Family]:
-    """The store's own state as gauges."""
-    degraded = dict.fromkeys(PARTS, 0.0) | {each.part: 1.0 for each in status.degraded}
-    return [
-        _gauge("tracekeep_degraded", "Whether a part of the store is degraded (1).", degraded, "part"),
-        _gauge(
-            "tracekeep_writer_up",
-            "Whether any process holds the writer's role.",
-            status.writer_pid is not None,
-        ),
-        _gauge(
-            "tracekeep_writer_lag_seconds",
-            "Age of the oldest record that is journaled and not yet stored.",
-            status.lag_seconds,
-        ),
-        _gauge(
-            "tracekeep_last_commit_timestamp_seconds",
-            "When the writer last committed, in seconds since the Unix epoch; 0 when it never did.",
-            status.last_commit_ns / 1e9,
-        ),
-        _gauge("tracekeep_journal_bytes", "Size of all journals on disk.", status.journal_bytes),
-        _gauge("tracekeep_history_bytes", "Size of the retained history on disk.", status.history_bytes),
-        _gauge("tracekeep_history_partitions", "Number of retained partitions.", status.partitions),
-    ]
-
-
-def _gauge(name: str, text: str, value: float | dict[str, float], label: str = "") -> Family:
-    values: dict[str, float] = value if isinstance(value, dict) else {"": value}
-    series = [Series(((label, key),) if label else (), float(number)) for key, number in values.items()]
-    unit = next((unit for unit in ("seconds", "bytes") if name.endswith(unit)), "")
-    return Family(name, "gauge", text, unit, (), series)
-
-
-def _family(family: Family, fmt: Format) -> Iterator[str]:
-    yield _head(family, fmt)
-    if family.type == "histogram":
-        yield from _histogram(family)
-        return
-    name = _sample_name(family)
-    for series in family.series:
-        yield f"{name}{_labels(series.labels)[1]} {_number(series.value)}\n"
-
-
-def _head(family: Family, fmt: Format) -> str:
-    """HELP, TYPE and, in OpenMetrics, UNIT. There a counter's family lacks the `_total` of its samples."""
-    if fmt is Format.TEXT:
-        name, text, unit = _sample_name(family), _escape_help(family.help), ""
-    else:
-        name, text, unit = family.name, _escape(family.help), _unit(family)
-    return f"# HELP {name} {text or name}\n# TYPE {name} {family.type}\n{unit}"
-
-
-def _unit(family: Family) -> str:
-    """The unit's line where the name ends with the unit, as OpenMetrics demands."""
-    named = bool(family.unit) and family.name.endswith(f"_{family.unit}")
-    return f"# UNIT {family.name} {family.unit}\n" if named else ""
-
-
-def _sample_name(family: Family) -> str:
-    return f"{family.name}_total" if family.type == "counter" else family.name
-
-
-def _histogram(family: Family) -> Iterator[str]:
-    template = _histogram_template(family.name, family.bounds)
-    for series in family.series:
-        inner, braced = _labels(series.labels)
-        count = int(series.value)
-        cells: list[object] = [inner] * (2 * len(series.buckets))
-        cells[1::2] = series.buckets
-        cells += (inner, count, braced, count, braced, _number(series.sum))
-        yield template % tuple(cells)
-
-
-def _histogram_template(name: str, bounds: tuple[float, ...]) -> str:
-    """All lines of one series: label text and cumulative count for each bucket, then count and sum."""
-    edges = [*map(_go_float, bounds), "+Inf"]
-    buckets = [f'{name}_bucket{{%sle="{edge}"}} %d\n' for edge in edges]
-    return "".join([*buckets, f"{name}_count%s %d\n", f"{name}_sum%s %s\n"])
-
-
-@lru_cache(maxsize=_CACHED_SERIES)
-def _labels(labels: Labels) -> tuple[str, str]:
-    """Label text as it stands before a further label, and as it stands alone."""
-    inner = ",".join([f'{name}="{_escape(value)}"' for name, value in labels])
-    return (f"{inner},", f"{{{inner}}}") if inner else ("", "")
-
-
-def _escape(text: str) -> str:
-    """For label values in both formats, and for HELP in OpenMetrics."""
-    return _escape_help(text).replace('"', '\\"')
-
-
-def _escape_help(text: str) -> str:
-    """For HELP in text 0.0.4, where a quotation mark stands for itself."""
-    return text.replace("\\", "\\\\").replace("\n", "\\n")
-
-
-def _number(value: float) -> str:
-    """A sample's value: whole numbers without a point."""
-    return _go_float(value).removesuffix(".0")
-
-
-def _go_float(value: float) -> str:
-    """The shortest text that reads back equal, with the names that Go gives to what isn't a number."""
-    text = repr(float(value))
-    return _NAMED.get(text, text)
+def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    gathered: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= _CHUNK_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)

@@ -1,4 +1,4 @@
-"""Instrumentation: how a service's spans and errors become records. The request path, and nothing slow in it."""
+"""How a service's spans, errors and metrics become records: the request path, and nothing slow in it."""
 
 from typing import TYPE_CHECKING
 

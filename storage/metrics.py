@@ -7,7 +7,6 @@ back. What has expired stays in the database only, and goes on from there when i
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_right
 from collections.abc import Container, Iterator
 from dataclasses import replace
 
@@ -27,7 +26,8 @@ from .families import (
 from .gauges import GaugeState, worker_label
 from .intake import Row
 from .metric_rows import delete_hidden, delete_unused, read_metric, read_metrics, read_series, write_metrics
-from .series import Delta, SeriesState
+from .naming import OTHER_SPECS
+from .series import Delta, SeriesState, in_ns, sort_into
 from .settings import StoreSettings
 
 _OVERFLOW_READINGS = 4
@@ -63,10 +63,12 @@ class Metrics:
         self.known = read_metrics(self.connection)
         self.outdated = {name: spec for name, spec in self._wanted.items() if not spec.matches(self.known[name].spec)}
         self._claim_names()
-        self._bounds_ns = {name: _in_ns(self.known[name].spec) for name in FAMILIES}
+        self._bounds_ns = {name: in_ns(self.known[name].spec) for name in FAMILIES}
 
     def _claim_names(self) -> None:
         self._names = dict.fromkeys(STATUS_METRICS, "")
+        for spec in OTHER_SPECS:
+            self._names.update(dict.fromkeys(exposed_names(spec), ""))
         for name, metric in self.known.items():
             self._names.update(dict.fromkeys(exposed_names(metric.spec), name))
 
@@ -189,7 +191,7 @@ class Metrics:
             stored: when the partition was opened that has them (ns).
         """
         delta = self.add(change, state, len(durations))
-        ends = _sort_into(delta, self._bounds_ns[state.spec.name], durations)
+        ends = sort_into(delta, self._bounds_ns[state.spec.name], durations)
         if rows is not None and stored:
             self._show(change, state, ends, rows, stored)
 
@@ -199,7 +201,7 @@ class Metrics:
         """The same for what has been counted before, by other bounds."""
         delta = change.delta(state)
         delta.value += len(durations)
-        self._show(change, state, _sort_into(delta, _in_ns(state.spec), durations), rows, stored)
+        self._show(change, state, sort_into(delta, in_ns(state.spec), durations), rows, stored)
 
     @staticmethod
     def _show(change: Change, state: SeriesState, ends: dict[int, int], rows: list[Row], stored: int) -> None:
@@ -334,7 +336,7 @@ class Metrics:
         metric.is_committed = True
         self.known[name] = metric
         if name in FAMILIES:
-            self._bounds_ns[name] = _in_ns(metric.spec)
+            self._bounds_ns[name] = in_ns(metric.spec)
             self.outdated.pop(name, None)
 
     def _drop(self, gauge: GaugeState) -> None:
@@ -351,27 +353,6 @@ class Metrics:
         for metric in self.known.values():
             change.series.update((state, Delta()) for state in metric.totals.values())
             change.readings.update((state, dict(state.readings)) for state in _gauges_of(metric) if state.readings)
-
-
-def _in_ns(spec: FamilySpec) -> list[int]:
-    return [round(bound * 1e9) for bound in spec.bounds]
-
-
-def _sort_into(delta: Delta, bounds: list[int], durations: list[int]) -> dict[int, int]:
-    """Add sorted durations (ns) to a delta's sum and buckets; for each bucket that has some, how many come up to it."""
-    delta.sum += sum(durations) / 1e9
-    if delta.buckets is None:
-        delta.buckets = [0] * (len(bounds) + 1)
-    below, ends = 0, {}
-    for index, bound in enumerate(bounds):
-        at_most = bisect_right(durations, bound, below)
-        if at_most > below:
-            delta.buckets[index] += at_most - below
-            ends[index] = below = at_most
-    if below < len(durations):
-        delta.buckets[-1] += len(durations) - below
-        ends[len(bounds)] = len(durations)
-    return ends
 
 
 def _gauges_of(metric: Metric) -> Iterator[GaugeState]:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_spec
 
 from msgspec.structs import replace
 
-from .families import SPAN_CALLS, SPAN_LATENCY
+from .families import FAMILIES, SPAN_CALLS, SPAN_LATENCY
 from .views import Exemplar, Family, Series
 
 TEMPO, COLLECTOR, BOTH = "tempo", "collector", "both"
@@ -35,6 +36,10 @@ COLLECTOR_FORMS = {
     ),
 }
 """By the names that are kept (opentelemetry-collector-contrib, connector/spanmetricsconnector, default settings)."""
+OTHER_SPECS = tuple(
+    replace_spec(FAMILIES[kept], name=form.name, unit=form.unit) for kept, form in COLLECTOR_FORMS.items()
+)
+"""What is exposed under another name, so that no application's metric takes it."""
 _LABELS = {"service": "service_name"}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +74,28 @@ class Delta:
             self.buckets = [one + other for one, other in zip(have, more.buckets, strict=True)]
         self.exemplars = newest(self.exemplars, more.exemplars)
         self.candidates = newest(self.candidates, more.candidates)
+
+
+def in_ns(spec: FamilySpec) -> list[int]:
+    """The bounds of a metric in seconds, in whole nanoseconds."""
+    return [round(bound * 1e9) for bound in spec.bounds]
+
+
+def sort_into(delta: Delta, bounds: list[int], durations: list[int]) -> dict[int, int]:
+    """Add sorted durations (ns) to a delta's sum and buckets; for each bucket that has some, how many come up to it."""
+    delta.sum += sum(durations) / 1e9
+    if delta.buckets is None:
+        delta.buckets = [0] * (len(bounds) + 1)
+    below, ends = 0, {}
+    for index, bound in enumerate(bounds):
+        at_most = bisect_right(durations, bound, below)
+        if at_most > below:
+            delta.buckets[index] += at_most - below
+            ends[index] = below = at_most
+    if below < len(durations):
+        delta.buckets[-1] += len(durations) - below
+        ends[len(bounds)] = len(durations)
+    return ends
 
 
 def encode_labels(labels: Labels) -> str:

@@ -16,7 +16,7 @@ BENCH_AND_TEST = frozenset({"pytest", "hypothesis", "fastapi", "psutil", "logfir
 
 FORBIDDEN = {
     "storage": {"instrumentation", "exporter", OPENTELEMETRY, STARLETTE, PROMETHEUS} | SERVE | BENCH_AND_TEST,
-    "instrumentation": {"exporter", PROMETHEUS} | SQL | SERVE | BENCH_AND_TEST,
+    "instrumentation": {"exporter"} | SQL | SERVE | BENCH_AND_TEST,
     "exporter": {"instrumentation"} | SQL | BENCH_AND_TEST,
     "exporter/demo": BENCH_AND_TEST,
     "": BENCH_AND_TEST | SQL,

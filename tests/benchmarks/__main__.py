@@ -20,7 +20,9 @@ BENCHMARKS = {
     "drain": "drain",
     "growth": "growth",
     "disk": "disk",
+    "scrape": "scrape",
     "memory": "memory",
+    "query": "query",
     "import": "import_time",
 }
 """Module by name. Each has SPANS, ROUNDS and `run(spans, rounds)`."""

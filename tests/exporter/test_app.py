@@ -17,6 +17,8 @@ HISTORY = [
     "/monitoring/errors",
     "/monitoring/performance",
     "/monitoring/spans",
+    "/monitoring/performance/series",
+    "/monitoring/performance/compare",
     f"/monitoring/traces/{TRACE}",
     "/monitoring/accounting",
 ]
@@ -24,6 +26,8 @@ HISTORY = [
 
 class Failing:
     """A store of which every method raises."""
+
+    before_scrape = ()
 
     def __init__(self, error):
         self.error = error

@@ -9,12 +9,14 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 
-from tracekeep.exporter.exposition import render, status_families
-from tracekeep.exporter.negotiation import Format
-from tracekeep.storage.views import Degradation, Family, Series, Status, Totals
+from tracekeep.exporter.exposition import render
+from tracekeep.exporter.gauges import status_families
+from tracekeep.exporter.negotiation import Exposition, Format
+from tracekeep.storage.views import Degradation, Family, Series, Status
 
 PARSERS = {
     Format.TEXT: parser.text_string_to_metric_families,
+    Format.TEXT_1: parser.text_string_to_metric_families,
     Format.OPENMETRICS: openmetrics_parser.text_string_to_metric_families,
 }
 formats = pytest.mark.parametrize("fmt", Format, ids=lambda fmt: fmt.name)
@@ -34,11 +36,12 @@ def gauge(*series, name="heat_celsius", unit="celsius"):
 
 
 def page(*families, fmt=Format.TEXT, gauges=()):
-    return render(Totals(families, 1), gauges, fmt).decode()
+    return render([*families, *gauges], Exposition(fmt)).decode()
 
 
 def samples(text, fmt):
     found = [sample for family in PARSERS[fmt](text) for sample in family.samples]
+    assert len({(sample.name, *sorted(sample.labels.items())) for sample in found}) == len(found)
     return {(sample.name, tuple(sorted(sample.labels.items()))): sample.value for sample in found}
 
 
@@ -119,7 +122,7 @@ def test_nothing_to_tell_is_a_page_too(fmt):
 
 
 values = st.floats() | st.integers(-(2**70), 2**70).map(float)
-labels = st.lists(st.text(), max_size=4).map(
+labels = st.lists(st.text(min_size=1), max_size=4).map(
     lambda texts: tuple(zip(("service", "span_name", "code", "kind"), texts, strict=False))
 )
 unencodable = st.characters(min_codepoint=0xD800, max_codepoint=0xDFFF, categories=["Cs"])

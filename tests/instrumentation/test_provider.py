@@ -217,6 +217,16 @@ print(span.service, span.resource.get("team"))
         ("service_version=1.2", {}, "service_version"),
         ('json_errors="yes"', {}, "json_errors"),
         ("record_own_routes=1", {}, "record_own_routes"),
+        ('metrics="yes"', {}, "metrics"),
+        ("metrics_interval=0", {}, "metrics_interval"),
+        ('metrics_interval="5s"', {}, "metrics_interval"),
+        ('translation_strategy="Underscores"', {}, "translation_strategy"),
+        ("scope_info=1", {}, "scope_info"),
+        ('gauge_policies={"a": "average"}', {}, "gauge_policies"),
+        ('gauge_policies="a=max"', {}, "gauge_policies"),
+        ("", {"TRACEKEEP_METRICS_INTERVAL": "soon"}, "TRACEKEEP_METRICS_INTERVAL"),
+        ("", {"TRACEKEEP_TRANSLATION_STRATEGY": "none"}, "TRACEKEEP_TRANSLATION_STRATEGY"),
+        ("", {"TRACEKEEP_GAUGE_POLICIES": "a=max,b"}, "TRACEKEEP_GAUGE_POLICIES"),
         ("", {"TRACEKEEP_JSON_ERRORS": "perhaps"}, "TRACEKEEP_JSON_ERRORS"),
         ('writer="process"', {}, "writer"),
         ("", {"TRACEKEEP_SEGMENT_BYTES": "8 apples"}, "TRACEKEEP_SEGMENT_BYTES"),
@@ -270,10 +280,124 @@ assert current_store().settings.writer == "none"
 """)
 
 
+def test_metrics_of_both_libraries(run):
+    """What the application counts is on the page under Prometheus's names, once."""
+    run(
+        """
+from opentelemetry import metrics
+from prometheus_client import Counter
+instrument(gauge_policies={"g": "max"})
+Counter("c", "C.").inc(2)
+metrics.get_meter("m").create_counter("otel.c").add(3)
+metrics.get_meter("m").create_gauge("g").set(4)
+for hook in current_store().before_scrape: hook()
+assert current_store().flush(5)
+found = {family.name: [series.value for series in family.series] for family in current_store().totals().families}
+assert (found["c"], found["otel_c"], found["g"]) == ([2], [3], [4]), found
+assert len(found["target"]) == len(found["python_info"]) == 1
+""",
+    )
+
+
+def test_settings_of_metrics_in_the_environment(run):
+    """Interval with a unit, policies as pairs, a strategy, no scope."""
+    run(
+        """
+import time
+from opentelemetry import metrics
+instrument()
+metrics.get_meter("m").create_gauge("a.b", unit="s").set(3)
+deadline = time.monotonic() + 10
+def found(): return [family for family in current_store().totals().families if family.name == "a.b"]
+while not found(): assert time.monotonic() < deadline
+(family,) = found()
+assert [series.labels for series in family.series][0][-1][0] == "worker", family
+assert "otel_scope_name" not in dict(family.series[0].labels)
+""",
+        TRACEKEEP_METRICS_INTERVAL="100ms",
+        TRACEKEEP_GAUGE_POLICIES="a.b=worker, c = max",
+        TRACEKEEP_TRANSLATION_STRATEGY="NoTranslation",
+        TRACEKEEP_SCOPE_INFO="false",
+    )
+
+
+def test_an_applications_own_meter_provider(run):
+    """It is used, beside its own readers; one that takes none is left alone, and the log says so."""
+    code = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+provider = PROVIDER
+metrics.set_meter_provider(provider)
+instrument(data_dir=type(provider).__name__)
+assert metrics.get_meter_provider() is provider
+metrics.get_meter("m").create_counter("c").add(3)
+for hook in current_store().before_scrape: hook()
+assert current_store().flush(5)
+print([series.value for family in current_store().totals().families if family.name == "c" for series in family.series])
+"""
+    assert run(code.replace("PROVIDER", "MeterProvider()")) == "[3.0]"
+    out = run(code.replace("PROVIDER", "metrics.NoOpMeterProvider()"))
+    assert "metrics made with OpenTelemetry are not recorded" in out
+    assert out.endswith("[]")
+
+
+def test_no_metrics(run):
+    """With `metrics=False` nothing is looked at, and no provider is set."""
+    run(
+        """
+from opentelemetry import metrics
+instrument(metrics=False)
+assert current_store().before_scrape == []
+assert type(metrics.get_meter_provider()).__name__ == "_ProxyMeterProvider"
+assert "prometheus_client" not in sys.modules
+"""
+    )
+
+
+def test_shutdown_of_any_application(run):
+    """A server's shutdown journals metrics, for Starlette with and without a lifespan, and for a bare application."""
+    run(
+        """
+import asyncio, contextlib
+from prometheus_client import Counter
+from starlette.applications import Starlette
+counter = Counter("c", "C.")
+said = []
+@contextlib.asynccontextmanager
+async def lifespan(app):
+    yield {"key": "value"}
+    counter.inc(100); said.append("ended")
+async def plain(scope, receive, send):
+    assert scope["type"] == "lifespan"
+    while True:
+        message = await receive()
+        await send({"type": message["type"] + ".complete"})
+        if message["type"] == "lifespan.shutdown": return
+def serve(app):
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    sent = []
+    async def receive(): return messages.pop(0)
+    async def send(message): sent.append(message["type"])
+    asyncio.run(app({"type": "lifespan", "asgi": {"version": "3.0"}, "state": {}}, receive, send))
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"], sent
+def value():
+    assert current_store().flush(5)
+    return [s.value for f in current_store().totals().families if f.name == "c" for s in f.series]
+for number, app in enumerate([Starlette(), Starlette(lifespan=lifespan), plain]):
+    served = instrument(app, metrics_interval=3600) if number == 0 else instrument(app)
+    counter.inc()
+    serve(served)
+    assert value() == [[1], [102], [103]][number], value()
+assert said == ["ended"]
+""",
+        warnings="ignore",
+    )
+
+
 def test_leaving_the_process(run):
     """Everything is stored at a plain exit, in bounded time, without a call."""
     run("""
-instrument(data_dir="data")
+instrument(data_dir="data", metrics=False)
 for number in range(1000): trace.get_tracer("t").start_span("x").end()
 """)
     run("""

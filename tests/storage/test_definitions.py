@@ -112,7 +112,7 @@ def test_a_definition_changes_with_a_deploy(opened, worker, what):
     assert counter(store, REJECTED.name) == 1
     die(first)
     changed = time.time_ns()
-    eventually(lambda: not store._writer._bases.aggregates.metrics.known["m"].users, 5)
+    eventually(lambda: not store._writer._custody.bases.aggregates.metrics.known["m"].users, 5)
     new.points[0].created = 1
     say(second, new)
     kept(second)

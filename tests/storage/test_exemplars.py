@@ -142,7 +142,9 @@ def test_a_partition_that_is_lost_takes_them_along(store):
     assert shown(store)
     for path in (store.data_dir / "history").glob("*.db"):
         path.unlink()
-    store._writer._verified = dict(store._writer._bases.aggregates.marks)  # as if the journals were gone already
+    store._writer._custody._verified = dict(
+        store._writer._custody.bases.aggregates.marks
+    )  # as if the journals were gone already
     eventually(lambda: not shown(store), 5)
     Recorder(store)()
     assert store.flush(5)

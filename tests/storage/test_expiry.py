@@ -104,7 +104,7 @@ def test_what_expired_long_ago_is_deleted(expiring):
     kept(store)
     (before,) = find(store, "jobs").series
     gone(store, "jobs")
-    connection = store._writer._bases.aggregates._connection
+    connection = store._writer._custody.bases.aggregates._connection
     rows = "SELECT count(*) FROM series WHERE metric='jobs'"
     eventually(lambda: connection.execute(rows).fetchone() == (0,), 5)
     say(store, family("jobs", points=[point(1, created=begun)]))
@@ -116,7 +116,7 @@ def test_what_expired_long_ago_is_deleted(expiring):
     other = expiring(rollup_max_age=0.5)
     eventually(lambda: find(other, "jobs") is None, 5)
     counted = "SELECT (SELECT count(*) FROM metrics) + (SELECT count(*) FROM producers)"
-    eventually(lambda: other._writer._bases.aggregates._connection.execute(counted).fetchone() == (0,), 5)
+    eventually(lambda: other._writer._custody.bases.aggregates._connection.execute(counted).fetchone() == (0,), 5)
 
 
 def test_a_reader_that_was_away_meets_no_ghost(expiring, opened, monkeypatch):
@@ -130,7 +130,7 @@ def test_a_reader_that_was_away_meets_no_ghost(expiring, opened, monkeypatch):
     assert values(reader, "open") == {"": 1}
     say(store, gone=[("open", [])])
     kept(store)
-    connection = store._writer._bases.aggregates._connection
+    connection = store._writer._custody.bases.aggregates._connection
     eventually(lambda: connection.execute("SELECT count(*) FROM series WHERE metric='open'").fetchone() == (0,), 5)
     assert find(reader, "open") is None
     assert values(reader, "jobs") == {"": 2}

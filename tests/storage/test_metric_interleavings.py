@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import hypothesis.strategies as st
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tk_app_metrics import family, label_text, point, say
 from tk_spans import die
@@ -41,7 +41,7 @@ class Worker:
     def __init__(self, root, settings_):
         self.journal = Journal(root / "journal", settings_)
         self.journal.start()
-        self.gauges = {policy: {} for policy in POLICIES}
+        self.gauges = {}
         self.own = 0
 
     @property
@@ -67,7 +67,12 @@ class Interleaving(RuleBasedStateMachine):
         self.take_over()
 
     def teardown(self):
-        if hasattr(self, "directory"):
+        if not hasattr(self, "directory"):
+            return
+        try:
+            self.settle()
+            self.never_goes_back()
+        finally:
             self.leave()
             self.reader._readers.close()
             for worker in self.workers + self.dead:
@@ -104,18 +109,19 @@ class Interleaving(RuleBasedStateMachine):
         self.sizes_sum += total
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data(), label=LABELS, policy=st.sampled_from(sorted(POLICIES)), value=st.integers(-1000, 1000))
-    def set_gauge(self, data, label, policy, value):
+    @rule(data=st.data(), label=LABELS, value=st.integers(-1000, 1000))
+    def set_gauges(self, data, label, value):
         worker = self._any(data)
-        self._say(worker, family(f"gauge_{policy}", "gauge", [point(value, a=label)], policy=policy))
-        worker.gauges[policy][label] = (next(self.clock), value)
+        said = [family(f"gauge_{policy}", "gauge", [point(value, a=label)], policy=policy) for policy in POLICIES]
+        self._say(worker, *said)
+        worker.gauges[label] = (next(self.clock), value)
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data(), label=LABELS, policy=st.sampled_from(sorted(POLICIES)))
-    def drop_gauge(self, data, label, policy):
+    @rule(data=st.data(), label=LABELS)
+    def drop_gauges(self, data, label):
         worker = self._any(data)
-        self._say(worker, gone=[(f"gauge_{policy}", [("a", label)])])
-        worker.gauges[policy].pop(label, None)
+        self._say(worker, gone=[(f"gauge_{policy}", [("a", label)]) for policy in POLICIES])
+        worker.gauges.pop(label, None)
 
     @precondition(lambda self: self.workers)
     @rule(data=st.data(), amount=st.integers(1, 9))
@@ -125,8 +131,10 @@ class Interleaving(RuleBasedStateMachine):
         worker.own += amount
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data())
-    def kill(self, data):
+    @rule(data=st.data(), is_read=st.booleans())
+    def kill(self, data, is_read):
+        if is_read:
+            self._step()
         worker = self._any(data)
         self.workers.remove(worker)
         self.dead.append(worker)
@@ -140,7 +148,6 @@ class Interleaving(RuleBasedStateMachine):
             self.writer._role.give_back()
             self.writer = None
 
-    @rule()
     def take_over(self):
         """The writer dies, and another one goes on."""
         self.leave()
@@ -160,11 +167,17 @@ class Interleaving(RuleBasedStateMachine):
         self.writer._wake.set()
         return self.writer._turn()
 
-    @rule()
     def keep_up(self):
         self.writer._until(self.writer._keep_up)
 
-    @rule(owner=st.sampled_from([History, Aggregates]), when=st.sampled_from(["before", "after"]))
+    @rule(what=st.sampled_from(("keep_up", "take_over", "lose_aggregates", "crash")), data=st.data())
+    def disturb(self, what, data):
+        if what == "crash":
+            owner = data.draw(st.sampled_from([History, Aggregates]), "owner")
+            self.crash(owner, data.draw(st.sampled_from(["before", "after"]), "when"))
+        else:
+            getattr(self, what)()
+
     def crash(self, owner, when):
         """The writer dies around one of the two commits of a batch."""
         apply = owner.apply
@@ -183,7 +196,6 @@ class Interleaving(RuleBasedStateMachine):
             owner.apply = apply
         self.take_over()
 
-    @rule()
     def lose_aggregates(self):
         """The file is deleted under the writer, which has all in memory."""
         for path in self.directory.glob("aggregates.db*"):
@@ -222,7 +234,7 @@ class Interleaving(RuleBasedStateMachine):
             assert list(sizes.buckets) == list(itertools.accumulate(self.sizes[:-1]))
         assert {label_text(each): each.value for each in shown.get("own", ())} == self._expected_own()
         for policy, combine in POLICIES.items():
-            said = [reading for worker in self.workers for reading in worker.gauges[policy].values()]
+            said = [reading for worker in self.workers for reading in worker.gauges.values()]
             self._check_gauge(shown.get(f"gauge_{policy}", ()), policy, combine, said)
         (stored,) = shown["tracekeep_records_stored"]
         assert stored.value == self.records
@@ -254,13 +266,15 @@ class Interleaving(RuleBasedStateMachine):
         if not any(label_text(each) == OVERFLOW_TEXT for each in series):
             for each in series:
                 label = dict(each.labels)["a"]
-                own = [worker.gauges[policy][label] for worker in self.workers if label in worker.gauges[policy]]
+                own = [worker.gauges[label] for worker in self.workers if label in worker.gauges]
                 assert each.value == combine(own)
 
 
 Interleaving.TestCase.settings = settings(
-    max_examples=30,
-    stateful_step_count=40,
+    max_examples=25,
+    phases=[Phase.generate],
+    database=None,
+    stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

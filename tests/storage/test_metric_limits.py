@@ -54,7 +54,7 @@ def test_the_series_limit_of_a_gauge(opened, policy):
     told([(5, 5), (9, 9)])
     assert values(store, "open")["n=9"] == 9, "there is room for a series again"
     assert "n=5" not in values(store, "open"), "what is in the overflow series stays there: it counts once"
-    assert store._writer._bases.aggregates.metrics.known["open"].overflow[""].readings.keys() == {
+    assert store._writer._custody.bases.aggregates.metrics.known["open"].overflow[""].readings.keys() == {
         (store.journal.name, (("n", str(n)),)) for n in (3, 4, 5, 6)
     }
 
@@ -110,7 +110,7 @@ def test_the_limit_of_metrics(opened):
     store = opened(metric_limit=3)
     eventually(lambda: find(store, "m0") is None, 5)
     store._writer._due.pop("retention", None)
-    eventually(lambda: "m0" not in store._writer._bases.aggregates.metrics.known, 5)
+    eventually(lambda: "m0" not in store._writer._custody.bases.aggregates.metrics.known, 5)
     say(store, family("m4", "gauge", [point(4)]))
     kept(store)
     assert values(store, "m4") == {"": 4}

@@ -288,6 +288,6 @@ def test_dead_workers_cost_a_scrape_nothing(opened, worker):
         kept(each)
         die(each)
     eventually(lambda: len(values(store, "rss")) == 1 and values(store, "open") == {"": 1}, 5)
-    aggregates = store._writer._bases.aggregates
+    aggregates = store._writer._custody.bases.aggregates
     assert aggregates.metrics.givers() == {store.journal.name}
     assert aggregates._connection.execute("SELECT count(*) FROM readings").fetchone() == (2,)

@@ -82,7 +82,7 @@ def test_a_migrated_file_keeps_its_totals(opened, old_file):
     assert (latency.value, latency.buckets[0], latency.start_ns) == (15, 15, START)
     assert values(store, EXCEPTIONS.name) == {"service=shop,exception_type=KeyError": 1}
     assert counter(store, "tracekeep_records_stored") == 15
-    assert store._writer._bases.aggregates.cleared == 5
+    assert store._writer._custody.bases.aggregates.cleared == 5
     store.close()
     die(store)
     store = opened(old_file.parent)

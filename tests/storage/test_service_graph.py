@@ -127,6 +127,30 @@ def test_a_commit_that_fails_and_is_tried_again(store, monkeypatch):
     assert edges_of(store) == {("web", "shop", ""): 1}
 
 
+@pytest.mark.parametrize("late", ["client", "server"])
+def test_a_death_between_the_two_commits(opened, monkeypatch, late):
+    """Spans that the history has and the totals have not are paired by the next writer, each pair once."""
+    store = opened()
+    client, server = Recorder(store, "web"), Recorder(store, "shop")
+    first, second = (server, client) if late == "client" else (client, server)
+    ends = {client: {"kind": CLIENT, "span_id": 1 << 40}, server: {"parent_id": 1 << 40}}
+    first(trace_id=b"x" * 16, **ends[first])
+    assert store.flush(5)
+    with monkeypatch.context() as patch:
+        patch.setattr(Aggregates, "apply", lambda *_: (_ for _ in ()).throw(OSError(5, "no more")))
+        second(trace_id=b"x" * 16, **ends[second])
+        call(client, server, 1 << 41)
+        eventually(lambda: len(store.spans().items) == 4, 5)
+        thread = store._writer._thread
+        die(store)
+        thread.join(5)
+    store = opened()
+    eventually(lambda: edges_of(store) == {("web", "shop", ""): 2}, 10)
+    assert waiting(store) == 0
+    eventually(lambda: not store.spans().degraded, 5)
+    check_kept(store, 4)
+
+
 def test_what_waits_outlives_the_file(store):
     """An `aggregates.db` that is made anew has what waits, as it has all counts."""
     Recorder(store, "web")("GET", kind=CLIENT, trace_id=b"x" * 16, span_id=1)

@@ -3,11 +3,12 @@
 import time
 
 import pytest
-from tk_app_metrics import find
+from tk_app_metrics import family as app_family
+from tk_app_metrics import find, say
 from tk_spans import CLIENT, INTERNAL, MS, SERVER, Recorder, counter, definition, die, span
 from tk_wait import eventually
 
-from tracekeep.storage.families import HTTP_DURATION, SPAN_CALLS, SPAN_LATENCY
+from tracekeep.storage.families import HTTP_DURATION, REJECTED, SPAN_CALLS, SPAN_LATENCY
 from tracekeep.storage.intake import MAX_SETS
 from tracekeep.storage.records import FrameType
 
@@ -19,7 +20,9 @@ def reopened(opened, store, **settings):
     store.close()
     die(store)
     store = opened(**settings)
-    eventually(lambda: store._writer._bases and not store._writer._bases.aggregates.metrics.outdated, 10)
+    eventually(
+        lambda: store._writer._custody.bases and not store._writer._custody.bases.aggregates.metrics.outdated, 10
+    )
     return store
 
 
@@ -45,6 +48,16 @@ def test_names_are_chosen_where_they_are_read(opened):
     assert find(other, SPAN_LATENCY.name) is None
     assert find(other, "traces_span_metrics_calls").series[0].value == 1
     assert dict(find(other, "traces_span_metrics_calls").series[0].labels)["service_name"] == "shop"
+
+
+def test_no_application_takes_the_other_name(opened):
+    """Whatever the span metrics are called now, their other names stay theirs."""
+    store = opened()
+    for name in ("traces_span_metrics_calls", "traces_span_metrics_duration_milliseconds"):
+        say(store, app_family(name, points=[({}, 3)]))
+    assert store.flush(5)
+    assert counter(store, REJECTED.name, reason="name_taken") == 2
+    assert find(store, "traces_span_metrics_calls") is None
 
 
 def test_unchanged_series_are_the_same_objects(opened):
@@ -121,7 +134,7 @@ def test_endless_values_are_bounded(opened):
     assert store.flush(20)
     found = labels_of(store, SPAN_CALLS, "user", "otel_metric_overflow")
     assert (len(found), found[None, "true"]) == (101, count - 100)
-    assert len(store._writer._bases.history.dictionary.sets) <= MAX_SETS
+    assert len(store._writer._custody.bases.history.dictionary.sets) <= MAX_SETS
     for place in (0, count - 1):
         (kept,) = store.spans(attributes={"user": f"user {place}"}).items
         assert kept.attributes == {"user": f"user {place}"}

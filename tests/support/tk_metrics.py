@@ -21,12 +21,13 @@ def scrape(port, timeout=5.0):
 
 
 def counters(text):
+    """All but those of one worker, such as its CPU time: they go with it."""
     return {
         (sample.name, tuple(sorted(sample.labels.items()))): sample.value
         for family in text_string_to_metric_families(text)
         if family.type in {"counter", "histogram"}
         for sample in family.samples
-        if not sample.name.endswith("_created")
+        if not sample.name.endswith("_created") and "worker" not in sample.labels
     }
 
 
