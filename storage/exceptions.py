@@ -91,7 +91,7 @@ class RecentErrors:
         self.by_trace: OrderedDict[bytes, list[ErrorRow]] = OrderedDict()
         self._ended: OrderedDict[bytes, _Request] = OrderedDict()
         self._logged: OrderedDict[tuple[str, str, str, int], None] = OrderedDict()
-        self._told: OrderedDict[tuple[str, str, str], list[int]] = OrderedDict()
+        self._told: OrderedDict[tuple[str, str, str], list[ErrorRow]] = OrderedDict()
         self._fingerprints = Fingerprints()
 
     # --- the two signals -------------------------------------------------------------------------------------------
@@ -151,34 +151,58 @@ class RecentErrors:
 
     def _add(self, row: ErrorRow, batch: Receiver) -> bool:
         """Take in an error that isn't known; whether it was taken in."""
-        if not row.trace_id:
-            if self._is_logged(row):
-                return False
-        elif self._is_known(row):
+        if self._is_known(row) if row.trace_id else self._is_logged(row):
             return False
+        other = self._take_other(row)
+        if other is not None:
+            if row.trace_id:
+                self._link(other, row, batch)
+            return False
+        self._expect_other(row)
         self.last += 1
         row.id = self.last
         batch.errors.append(row)
         counted = (row.service, row.type)
         batch.exceptions[counted] = batch.exceptions.get(counted, 0) + 1
-        if row.trace_id:
-            self._tell(row)
-            request = self._ended.get(row.trace_id)
-            if request is not None:
-                request.settle(row)
-                request.rows.append(row)
-            else:
-                self.remember(row)
+        self._place(row)
         return True
 
-    def _tell(self, row: ErrorRow) -> None:
-        """Expect an error to be logged once more, outside of its span."""
+    def _place(self, row: ErrorRow) -> None:
+        """Have an error learn of its request, now or when that ends."""
+        request = self._ended.get(row.trace_id)
+        if request is not None:
+            request.settle(row)
+            request.rows.append(row)
+        else:
+            self.remember(row)
+
+    # --- one error, in its span and outside of all -----------------------------------------------------------------
+
+    def _take_other(self, row: ErrorRow) -> ErrorRow | None:
+        """The same error, told just before or after with a span where this is without, or the other way round."""
+        rows = self._told.get((row.service, row.type, row.end), [])
+        for other in rows:
+            if bool(other.trace_id) != bool(row.trace_id) and abs(other.time - row.time) <= _SAME_ERROR:
+                rows.remove(other)
+                return other
+        return None
+
+    def _expect_other(self, row: ErrorRow) -> None:
+        """Expect an error to be told once more: a server logs, outside of all spans, what has left one."""
         if not row.end:
             return
-        times = self._told.setdefault((row.service, row.type, row.end), [])
-        times[:] = [*(time for time in times[-_MAX_OWN:] if row.time - time <= _SAME_ERROR), row.time]
+        rows = self._told.setdefault((row.service, row.type, row.end), [])
+        rows[:] = [*(other for other in rows[-_MAX_OWN:] if row.time - other.time <= _SAME_ERROR), row]
         if len(self._told) > _RECENT_LOGS:
             self._told.popitem(last=False)
+
+    def _link(self, row: ErrorRow, found: ErrorRow, batch: Receiver) -> None:
+        """Let an error without a span know the one that it happened in."""
+        row.trace_id, row.span_id, row.operation = found.trace_id, found.span_id, found.operation
+        row.attributes = {**row.attributes, **found.attributes}
+        if not row.is_new:
+            batch.changed_errors.append(row)
+        self._place(row)
 
     def remember(self, row: ErrorRow) -> None:
         """Expect the request that an error happened in to end."""
@@ -205,12 +229,7 @@ class RecentErrors:
         return any(_is_same(row, new) for row in rows)
 
     def _is_logged(self, row: ErrorRow) -> bool:
-        """Whether an error outside of all spans is known: from a span that it left just before, or by a handler."""
-        times = self._told.get((row.service, row.type, row.end), [])
-        told = next((time for time in times if abs(time - row.time) <= _SAME_ERROR), None)
-        if told is not None:
-            times.remove(told)
-            return True
+        """Whether the very record has come already, where an application has two handlers."""
         key = (row.service, row.type, row.message, row.time)
         if key in self._logged:
             return True

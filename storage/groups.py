@@ -236,9 +236,11 @@ class Groups:
         """A change that writes all groups to a file that was made anew."""
         return GroupChange(changed=dict(self.known))
 
-    def kept_traces(self) -> set[bytes]:
-        """Traces that outlive their partition."""
-        return {bytes.fromhex(trace) for group in self.known.values() for trace in group.kept_traces()}
+    def kept_traces(self) -> list[bytes]:
+        """Traces that outlive their partition, of the groups that were met last first."""
+        groups = sorted(self.known.values(), key=lambda group: -group.last_seen)
+        traces = [bytes.fromhex(trace) for group in groups for trace in group.kept_traces()]
+        return list(dict.fromkeys(traces))
 
 
 def is_group_command(command: Command) -> bool:

@@ -14,7 +14,8 @@ import msgspec
 from . import engine
 from .exceptions import ErrorRow
 from .intake import Dictionary, Intake
-from .layout import APPLICATION_ID, BUCKET_SHIFT, partition_files
+from .kept import finish_swap, swap
+from .layout import APPLICATION_ID, BUCKET_SHIFT, own_partitions, partition_files
 from .migrations import HISTORY as MIGRATIONS
 from .reader import Position
 from .records import SpanKind
@@ -40,7 +41,7 @@ _REQUEST = (
 )
 _LOOK_BACK = 4  # buckets of the trace index
 _INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_UPDATE_ERROR = "UPDATE errors SET operational=?, operation=?, attributes=? WHERE id=?"
+_UPDATE_ERROR = "UPDATE errors SET operational=?, trace_id=?, span_id=?, operation=?, attributes=? WHERE id=?"
 
 
 class History:
@@ -58,10 +59,11 @@ class History:
         self._settings = settings
         self.marks: dict[str, Position] = {}
         self._opened_at: dict[tuple[Path, tuple[int, int] | None], int] = {}
-        files = partition_files(directory)
+        finish_swap(directory)
+        files = own_partitions(directory)
         self.path = files[-1] if files else self._fresh_path()
         self._open()
-        self._bring_up(files)
+        self._bring_up(partition_files(directory))
 
     def _open(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -104,7 +106,7 @@ class History:
 
     def _fresh_path(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        files = partition_files(self.directory)
+        files = own_partitions(self.directory)
         if files and files[-1].stem >= name:  # within the second, or the clock went back: stay last in order
             base, _, count = files[-1].stem.partition("-")
             name = f"{base}-{int(count or 0) + 1:04d}"
@@ -285,7 +287,7 @@ class History:
 
     def expired(self, now_ns: int) -> list[Path]:
         """Partitions that retention drops, oldest first; never the current one."""
-        older = [path for path in partition_files(self.directory) if path != self.path]
+        older = [path for path in own_partitions(self.directory) if path != self.path]
         total = sum(_size(path) for path in [*older, self.path])
         drop = []
         for path in older:
@@ -294,6 +296,18 @@ class History:
                 drop.append(path)
                 total -= _size(path)
         return drop
+
+    def drop(self, leaving: list[Path], wanted: list[bytes]) -> None:
+        """Drop partitions, but for the traces of theirs that are wanted; and the kept ones that no longer are.
+
+        Args:
+            leaving: what retention drops.
+            wanted: ids of traces, the most important first: some may not fit.
+
+        Raises:
+            OSError: they can't be dropped.
+        """
+        swap(self.directory, leaving, wanted, self._settings.kept_max_bytes)
 
     def close(self) -> None:
         """Close the connection."""
@@ -333,15 +347,19 @@ def error_of(row: tuple[Any, ...]) -> ErrorRow:
 
 
 def _error_row(row: ErrorRow) -> tuple[Any, ...]:
-    span_id = row.span_id if row.span_id < 1 << 63 else row.span_id - (1 << 64)
     return (
-        row.id, row.time, row.service, row.type, row.message, row.stacktrace, int(row.operational),
-        row.trace_id, span_id, row.operation, msgspec.json.encode(row.attributes).decode(), row.release, row.group,
+        row.id, row.time, row.service, row.type, row.message, row.stacktrace, int(row.operational), row.trace_id,
+        _signed(row.span_id), row.operation, msgspec.json.encode(row.attributes).decode(), row.release, row.group,
     )  # fmt: skip
 
 
 def _error_change(row: ErrorRow) -> tuple[Any, ...]:
-    return int(row.operational), row.operation, msgspec.json.encode(row.attributes).decode(), row.id
+    attributes = msgspec.json.encode(row.attributes).decode()
+    return int(row.operational), row.trace_id, _signed(row.span_id), row.operation, attributes, row.id
+
+
+def _signed(span_id: int) -> int:
+    return span_id if span_id < 1 << 63 else span_id - (1 << 64)
 
 
 def _size(path: Path) -> int:
