@@ -128,6 +128,12 @@ def _error_query(wanted: ErrorFilter) -> Select[Any]:
         conditions.append(errors.c.time >= wanted.since_ns)
     if wanted.until_ns is not None:
         conditions.append(errors.c.time < wanted.until_ns)
+    if wanted.group is not None:
+        conditions.append(errors.c.group_id == wanted.group)
+    if wanted.operational is not None:
+        conditions.append(errors.c.operational == int(wanted.operational))
+    if wanted.groups is not None:
+        conditions.append(errors.c.group_id.in_(wanted.groups))
     return select(errors).where(*conditions)
 
 
@@ -140,10 +146,12 @@ def _error_view(row: Any, stem: str) -> ErrorView:
         message=row.message,
         stacktrace=row.stacktrace,
         operational=bool(row.operational),
-        trace_id=row.trace_id.hex(),
-        span_id=hex64(row.span_id),
+        trace_id=row.trace_id.hex() or None,
+        span_id=hex64(row.span_id) if row.trace_id else None,
         operation=row.operation,
         attributes=_from_json(row.attributes),
+        release=row.release or None,
+        group=row.group_id,
     )
 
 

@@ -11,9 +11,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from .accounting import Snapshot, read_snapshot, settle
 from .errors import QueryTimeout, Unavailable
 from .found import Found, cursor_after
+from .group_queries import read_group, read_group_ids, read_groups
 from .journal import Journal
 from .performance import Minutes, PerformanceReader
 from .queries import HistoryReader
@@ -30,9 +33,11 @@ from .views import (
     Accounting,
     Comparison,
     ErrorFilter,
+    ErrorGroup,
     ErrorKind,
     ErrorStats,
     ErrorView,
+    GroupFilter,
     Page,
     PerformanceFilter,
     SpanFilter,
@@ -103,11 +108,21 @@ class Reads:
             return self._ask(lambda connection: read_command(connection, command_id))
         return None
 
-    def errors(self, wanted: ErrorFilter, limit: int, cursor: str | None) -> Page[ErrorView]:
-        """A page of errors that haven't been cleared."""
+    def errors(self, wanted: ErrorFilter, limit: int, cursor: str | None, state: str | None = None) -> Page[ErrorView]:
+        """A page of errors that haven't been cleared; with a state, those whose group has it."""
         wanted = wanted.after(self._cleared())
+        if state is not None:
+            wanted = msgspec.structs.replace(wanted, groups=self._ask(lambda each: read_group_ids(each, state)))
         found = self._history.find_errors(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.errors(wanted))
+
+    def error_groups(self, wanted: GroupFilter, sort: str, limit: int, cursor: str | None) -> Page[ErrorGroup]:
+        """A page of error groups."""
+        return self._ask(lambda connection: read_groups(connection, wanted, sort, limit, cursor))
+
+    def error_group(self, group: str) -> ErrorGroup | None:
+        """One error group."""
+        return self._ask(lambda connection: read_group(connection, group))
 
     def error_stats(self) -> ErrorStats:
         """Counts of the errors that haven't been cleared."""
