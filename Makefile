@@ -13,8 +13,8 @@ help: ## Show this help
 run: $(VENV)/.serve ## Start the demo shop with tracekeep embedded, under its own load
 	@exec $(BIN)/tracekeep demo $(ARGS)
 
-test: $(VENV)/.dev ## Run the tests (ARGS="-k name" to choose; --long for the long variants)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## Run the tests, three at a time, as most of them wait (ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 test-long: ## Run the tests with their long variants
 	@$(MAKE) test ARGS="--long $(ARGS)"

@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not in the thread of the first request
-from . import health, monitoring, scrape
+from . import docs, health, monitoring, openapi, performance, scrape, tempo, traces
 from .guard import Guard
 from .problems import HANDLERS
 
@@ -17,10 +17,15 @@ ROUTES = (
     Route("/ready", health.ready),
     Route("/monitoring/errors", monitoring.errors),
     Route("/monitoring/errors/clear", monitoring.clear_errors, methods=["POST"]),
-    Route("/monitoring/performance", monitoring.performance),
-    Route("/monitoring/spans", monitoring.spans),
-    Route("/monitoring/traces/{trace_id}", monitoring.trace),
+    Route("/monitoring/performance", performance.performance),
+    Route("/monitoring/performance/series", performance.series),
+    Route("/monitoring/performance/compare", performance.compare),
+    Route("/monitoring/spans", traces.spans),
+    Route("/monitoring/traces/{trace_id}", traces.trace),
     Route("/monitoring/accounting", monitoring.accounting),
+    Route("/openapi.json", openapi.openapi),
+    Route("/docs", docs.docs),
+    *tempo.ROUTES,
 )
 
 

@@ -16,13 +16,9 @@ from ..storage.views import (
     Accounting,
     ErrorStats,
     ErrorView,
-    OperationSummary,
     Page,
     SpanView,
 )
-
-_MINUTE_NS = 60e9
-_DURATIONS = ("avg", "min", "max", "p50", "p95", "p99")
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -102,14 +98,18 @@ class Span(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, span: SpanView) -> Span:
         """From the store's view."""
-        return _like(
-            cls,
-            span,
-            start=rfc3339(span.start_ns),
-            end=rfc3339(span.start_ns + span.duration_ns),
-            duration_ms=ms(span.duration_ns),
-            events=[Event.of(event) for event in span.events],
-        )
+        return cls(**span_fields(span))
+
+
+def span_fields(span: SpanView) -> dict[str, Any]:
+    """The fields of `Span`."""
+    changed = {
+        "start": rfc3339(span.start_ns),
+        "end": rfc3339(span.start_ns + span.duration_ns),
+        "duration_ms": ms(span.duration_ns),
+        "events": [Event.of(event) for event in span.events],
+    }
+    return {name: getattr(span, name) for name in Span.__struct_fields__ if name not in changed} | changed
 
 
 class Spans(msgspec.Struct, frozen=True):
@@ -123,24 +123,6 @@ class Spans(msgspec.Struct, frozen=True):
     def of(cls, page: Page[SpanView]) -> Spans:
         """From the store's view."""
         return cls([Span.of(span) for span in page.items], page.cursor, page.degraded)
-
-
-class Trace(msgspec.Struct, frozen=True):
-    """All retained spans of a trace by start time; `duration_ms` from the first start to the last end."""
-
-    trace_id: str
-    span_count: int
-    duration_ms: float
-    spans: Sequence[Span]
-    degraded: bool
-
-    @classmethod
-    def of(cls, trace_id: str, found: Page[SpanView]) -> Trace:
-        """From the store's view; at least one span."""
-        start = min(span.start_ns for span in found.items)
-        end = max(span.start_ns + span.duration_ns for span in found.items)
-        spans = [Span.of(span) for span in found.items]
-        return cls(trace_id, len(spans), ms(end - start), spans, found.degraded)
 
 
 class Error(msgspec.Struct, frozen=True):
@@ -196,65 +178,6 @@ class Cleared(msgspec.Struct, frozen=True):
 
     id: str
     cleared: int | None
-
-
-class Window(msgspec.Struct, frozen=True):
-    """The time that a summary is of."""
-
-    since: str
-    until: str
-
-
-class Operation(msgspec.Struct, frozen=True):
-    """Performance of one operation over the window. `error_rate` is from 0 to 1."""
-
-    service: str
-    name: str
-    kind: str
-    count: int
-    error_count: int
-    error_rate: float
-    avg_ms: float
-    min_ms: float
-    max_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    slow_count: int
-    requests_per_minute: float
-    last_request: str
-
-    @classmethod
-    def of(cls, found: OperationSummary, window_ns: int) -> Operation:
-        """From the store's view."""
-        durations = {f"{each}_ms": ms(getattr(found, f"{each}_ns")) for each in _DURATIONS}
-        return _like(
-            cls,
-            found,
-            error_rate=found.error_count / found.count if found.count else 0.0,
-            requests_per_minute=found.count * _MINUTE_NS / window_ns,
-            last_request=rfc3339(found.last_ns),
-            **durations,
-        )
-
-
-class Performance(msgspec.Struct, frozen=True):
-    """Operations, busiest first, and the newest requests that were slow."""
-
-    window: Window
-    operations: Sequence[Operation]
-    slow_requests: Sequence[Span]
-    degraded: bool
-
-    @classmethod
-    def of(cls, since_ns: int, until_ns: int, found: Sequence[OperationSummary], slow: Page[SpanView]) -> Performance:
-        """From the store's views."""
-        return cls(
-            Window(rfc3339(since_ns), rfc3339(until_ns)),
-            [Operation.of(each, until_ns - since_ns) for each in found],
-            [Span.of(span) for span in slow.items],
-            slow.degraded,
-        )
 
 
 class Account(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from .views import (
     SpanView,
     Status,
     Totals,
+    Window,
 )
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "TracekeepError",
     "Unavailable",
     "UnsupportedPlatformError",
+    "Window",
     "current_store",
     "open_store",
 ]

@@ -28,7 +28,7 @@ AGGREGATES = (
     ),
     (
         "CREATE TABLE operations ( id INTEGER NOT NULL, service TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT "
-        "NULL, PRIMARY KEY (id), UNIQUE (service, name, kind) )"
+        "NULL, release TEXT NOT NULL, PRIMARY KEY (id), UNIQUE (service, name, kind, release) )"
     ),
     (
         "CREATE TABLE producers ( journal TEXT NOT NULL, metric TEXT NOT NULL, PRIMARY KEY (journal, metric) ) "

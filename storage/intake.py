@@ -263,7 +263,9 @@ class Dictionary:
         if known is None:
             self.last_origin += 1
             dimensions = Dimensions(self.dimensions, origin.resource) if self.dimensions else NO_DIMENSIONS
-            known = self.origins[payload] = KnownOrigin(self.last_origin, origin.service, dimensions)
+            known = self.origins[payload] = KnownOrigin(
+                self.last_origin, origin.service, dimensions, release=origin.release
+            )
             scope = {
                 "name": origin.scope_name,
                 "version": origin.scope_version,
@@ -277,7 +279,9 @@ class Dictionary:
     def _operation(self, origin: KnownOrigin, name: str, kind: int, batch: Intake) -> Operation:
         self.last_operation += 1
         known_kind = kind if 0 <= kind <= max(SpanKind) else SpanKind.UNSPECIFIED
-        operation = Operation(self.last_operation, origin.service, name, known_kind, origin.dimensions)
+        operation = Operation(
+            self.last_operation, origin.service, name, known_kind, origin.dimensions, release=origin.release
+        )
         if len(origin.operations) >= _MAX_SHAPES:
             origin.operations.clear()
         origin.operations[name, kind] = operation

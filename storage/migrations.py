@@ -26,8 +26,14 @@ CREATE INDEX series_updated ON series (updated);
 INSERT INTO series(metric, labels, start, updated, touched, hidden, value, sum, buckets) \
 SELECT metric, labels, start, updated, CAST(strftime('%s', 'now') AS INTEGER) * 1000000000, 0, value, sum, buckets \
 FROM series_1;
-DROP TABLE series_1"""
-# Application metrics: series that expire and have exemplars, definitions, and what live processes say.
+DROP TABLE series_1;
+ALTER TABLE operations RENAME TO operations_1;
+CREATE TABLE operations ( id INTEGER NOT NULL, service TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT NULL, \
+release TEXT NOT NULL, PRIMARY KEY (id), UNIQUE (service, name, kind, release) );
+INSERT INTO operations SELECT id, service, name, kind, '' FROM operations_1;
+DROP TABLE operations_1"""
+# Application metrics: series that expire and have exemplars, definitions, and what live processes say. Operations
+# are told apart by release; of those before nobody knows it.
 
 AGGREGATES = (_TO_2,)
 """Of `aggregates.db`, from version n+1 to n+2."""

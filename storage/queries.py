@@ -10,20 +10,30 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
-from sqlalchemy import TEXT, ColumnElement, Connection, Select, case, cast, exists, func, or_, select, text
+from sqlalchemy import TEXT, ColumnElement, Connection, Select, TextClause, case, cast, exists, func, or_, select, text
 
 from .errors import InvalidCursor, Unavailable
-from .layout import BUCKET_SHIFT, SLOW_INDEX_NS, partition_files
+from .layout import BUCKET_SHIFT, partition_files
 from .reading import Readers
 from .records import SpanKind, StatusCode
 from .schema import attribute_sets, errors, origins, span_operations, spans
-from .views import ErrorFilter, ErrorStats, ErrorView, SpanFilter, SpanView
+from .views import (
+    ErrorFilter,
+    ErrorKind,
+    ErrorStats,
+    ErrorView,
+    PerformanceFilter,
+    SpanFilter,
+    SpanView,
+    Window,
+)
 
 T = TypeVar("T")
 _WRAP = 1 << 64
 _BOOLEANS = ("true", "false")
 _UNQUOTABLE = frozenset('"\\')
 _from_json = msgspec.json.decode
+_MOST_KINDS = 10_000
 
 
 @dataclass(slots=True)
@@ -49,31 +59,29 @@ class HistoryReader:
         """Spans in the reverse order of arrival."""
         return self._page(lambda connection: _span_query(connection, wanted), spans.c.id, _span_view, limit, cursor)
 
-    def find_slow(self, since_ns: int, until_ns: int, threshold_ns: int, limit: int) -> Found[SpanView]:
-        """Requests of at least a duration, newest first."""
-        conditions: list[Any] = [
-            spans.c.duration >= threshold_ns,
-            spans.c.start >= since_ns,
-            spans.c.start < until_ns,
-            span_operations.c.kind.in_((SpanKind.SERVER, SpanKind.CONSUMER)),
-        ]
-        if threshold_ns >= SLOW_INDEX_NS:  # in the words that the partial index knows
-            conditions.append(text(f"spans.duration >= {SLOW_INDEX_NS}"))
-        query = _SPANS.where(*conditions)
-        return self._page(lambda _connection: query, spans.c.id, _span_view, limit, None)
+    def find_requests(self, wanted: SpanFilter, limit: int) -> Found[SpanView]:
+        """Those of the spans that are requests, newest first."""
+
+        def query(connection: Connection) -> Select[Any]:
+            return _span_query(connection, wanted).where(
+                span_operations.c.kind.in_((SpanKind.SERVER, SpanKind.CONSUMER))
+            )
+
+        return self._page(query, spans.c.id, _span_view, limit, None)
 
     def find_errors(self, wanted: ErrorFilter, limit: int, cursor: str | None) -> Found[ErrorView]:
         """Errors in the reverse order of arrival."""
         return self._page(lambda _connection: _error_query(wanted), errors.c.id, _error_view, limit, cursor)
 
-    def trace(self, trace_id: str) -> Found[SpanView]:
-        """All spans of a trace, by start."""
+    def trace(self, trace_id: str, limit: int) -> Found[SpanView]:
+        """Spans of a trace, by start."""
         found: Found[SpanView] = Found()
         wanted = SpanFilter(trace_id=trace_id)
 
         def visit(stem: str, connection: Connection) -> bool:
-            found.items += [_span_view(row, stem) for row in connection.execute(_span_query(connection, wanted))]
-            return True
+            query = _span_query(connection, wanted).limit(limit - len(found.items))
+            found.items += [_span_view(row, stem) for row in connection.execute(query)]
+            return len(found.items) < limit
 
         self._visit(visit, found)
         found.items.sort(key=lambda span: (span.start_ns, -span.duration_ns))
@@ -97,6 +105,22 @@ class HistoryReader:
         self._visit(visit, Found())
         total, last_hour, last_day, operational = sums
         return ErrorStats(total, last_hour, last_day, operational, total - operational)
+
+    def error_kinds(self, window: Window, wanted: PerformanceFilter, cleared_ns: int) -> Found[ErrorKind]:
+        """Errors of a window by service, type and operation: at most the 10,000 most frequent of each partition."""
+        found: Found[ErrorKind] = Found()
+        known: dict[tuple[str, str, str], ErrorKind] = {}
+
+        def visit(_stem: str, connection: Connection) -> bool:
+            for row in connection.execute(_error_kinds(connection, window, wanted, cleared_ns)):
+                key = (row.service, row.type, row.operation)
+                kind = ErrorKind(*key, row.number, row.first, row.last, row.trace_id.hex())
+                known[key] = _joined(known[key], kind) if key in known else kind
+            return True
+
+        self._visit(visit, found)
+        found.items = list(known.values())
+        return found
 
     # --- pages -----------------------------------------------------------------------------------------------------
 
@@ -186,13 +210,14 @@ _SPANS = (
 def _span_query(connection: Connection, wanted: SpanFilter) -> Select[Any]:
     query = _SPANS.where(*_span_conditions(wanted))
     if wanted.trace_id is not None:
-        last = connection.scalar(select(func.max(spans.c.id))) or 0
-        buckets = ",".join(str(bucket) for bucket in range((last >> BUCKET_SHIFT) + 1))
-        query = query.where(
-            text(f"(spans.id >> {BUCKET_SHIFT}) IN ({buckets})"),
-            spans.c.trace_id == bytes.fromhex(wanted.trace_id),
-        )
+        query = query.where(_buckets(connection), spans.c.trace_id == bytes.fromhex(wanted.trace_id))
     return query
+
+
+def _buckets(connection: Connection) -> TextClause:
+    """The condition that lets a query find spans by their trace: all buckets of the index, to be probed."""
+    last = connection.scalar(select(func.max(spans.c.id))) or 0
+    return text(f"(spans.id >> {BUCKET_SHIFT}) IN ({','.join(map(str, range((last >> BUCKET_SHIFT) + 1)))})")
 
 
 def _span_conditions(wanted: SpanFilter) -> Iterator[ColumnElement[bool]]:
@@ -306,3 +331,35 @@ def _error_view(row: Any, stem: str) -> ErrorView:
         operation=row.operation,
         attributes=_from_json(row.attributes),
     )
+
+
+def _error_kinds(
+    connection: Connection, window: Window, wanted: PerformanceFilter, cleared_ns: int
+) -> Select[tuple[Any, ...]]:
+    conditions = [errors.c.time >= window.since_ns, errors.c.time < window.until_ns, errors.c.time > cleared_ns]
+    if wanted.service is not None:
+        conditions.append(errors.c.service == wanted.service)
+    if wanted.name is not None:
+        conditions.append(errors.c.operation == wanted.name)
+    if wanted.release is not None:  # the error's row lacks it; its span's origin has it
+        release = cast(func.coalesce(func.json_extract(origins.c.resource, '$."service.version"'), ""), TEXT)
+        origin = select(span_operations.c.id).join(origins, origins.c.id == span_operations.c.origin)
+        span = select(1).where(
+            _buckets(connection),
+            spans.c.trace_id == errors.c.trace_id,
+            spans.c.span_id == errors.c.span_id,
+            spans.c.operation.in_(origin.where(release == wanted.release).correlate(None)),
+        )
+        conditions.append(exists(span.correlate(errors)))
+    count = func.count().label("number")
+    key = (errors.c.service, errors.c.type, errors.c.operation)
+    query = select(*key, count, func.min(errors.c.time).label("first"), func.max(errors.c.time).label("last"))
+    query = query.add_columns(func.max(errors.c.trace_id).label("trace_id"))
+    return query.where(*conditions).group_by(*key).order_by(count.desc()).limit(_MOST_KINDS)
+
+
+def _joined(one: ErrorKind, other: ErrorKind) -> ErrorKind:
+    """The same kind of error in two partitions."""
+    newest = max(one, other, key=lambda kind: kind.last_ns)
+    first = min(one.first_ns, other.first_ns)
+    return msgspec.structs.replace(newest, count=one.count + other.count, first_ns=first)

@@ -21,6 +21,7 @@ from .families import EXCEPTIONS, Labels, exception_labels
 from .graph import Graph
 from .intake import DURATION, MINUTE, START, Folds, Row
 from .layout import partition_files
+from .records import release_of
 from .shapes import Operation, Shape
 
 _ROWS = 5000
@@ -103,8 +104,7 @@ class _Shapes:
     def __init__(self, connection: sqlite3.Connection, dimensions: tuple[str, ...]) -> None:
         fetch = connection.execute
         self._operations = {
-            number: Operation(number, service, name, kind, Dimensions(dimensions, _from_json(resource)))
-            for number, service, name, kind, resource in fetch(_OPERATIONS)
+            row[0]: _operation(row, _from_json(resource), dimensions) for *row, resource in fetch(_OPERATIONS)
         }
         self._sets = {number: _from_json(text) for number, text in fetch("SELECT * FROM attribute_sets")}
         self._known: dict[tuple[Any, ...], Shape] = {}
@@ -121,6 +121,12 @@ class _Shapes:
         if shape is None:
             shape = self._known[key] = Shape(operation, attributes, shared, status, dimensions=labels)
         return shape
+
+
+def _operation(row: list[Any], resource: dict[str, Any], dimensions: tuple[str, ...]) -> Operation:
+    """An operation from its number, service, name and kind."""
+    number, service, name, kind = row
+    return Operation(number, service, name, kind, Dimensions(dimensions, resource), release=release_of(resource))
 
 
 def restore(directory: Path, aggregates: Aggregates, marks: dict[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -65,6 +66,21 @@ class Origin(msgspec.Struct, array_like=True, frozen=True):
         """`service.name`, or what the conventions give where it is missing."""
         name = self.resource.get("service.name")
         return name if isinstance(name, str) and name else "unknown_service"
+
+    @property
+    def release(self) -> str:
+        """`service.version`; empty where it is missing."""
+        return release_of(self.resource)
+
+
+def release_of(resource: Mapping[str, Any]) -> str:
+    """The release that a resource's attributes name, cut where it is too long to be one; empty where they don't."""
+    version = resource.get("service.version", "")
+    return version[:MAX_RELEASE] if isinstance(version, str) else str(version)[:MAX_RELEASE]
+
+
+MAX_RELEASE = 128
+"""Characters: more than a version with a commit's hash and a build's name has."""
 
 
 class Event(msgspec.Struct, array_like=True, frozen=True):

@@ -13,14 +13,19 @@ from .records import StatusCode
 from .shapes import Shape
 
 _UPSERT_ROLLUP = "INSERT OR REPLACE INTO rollups VALUES (?,?,?,?,?,?,?,?,?,?)"
-_UPSERT_OPERATION = "INSERT OR REPLACE INTO operations VALUES (?,?,?,?)"
+_UPSERT_OPERATION = "INSERT OR REPLACE INTO operations VALUES (?,?,?,?,?)"
 _KEPT_MINUTES = 3
 _MANY = 1000  # a few hundred operations in the minutes that matter
+MAX_OPERATIONS = 10_000
+"""Past it spans with new names share one operation for each service, kind and release: names with ids in them are
+without bound."""
+OTHER = "(other)"
+"""Name of that operation."""
 
 Key = tuple[int, int]
 """Minute and number of the operation."""
-Name = tuple[str, str, int]
-"""Service, span name and kind."""
+Name = tuple[str, str, int, str]
+"""Service, span name, kind and release."""
 
 
 @dataclass(slots=True)
@@ -50,6 +55,16 @@ class Rollup:
         self.min, self.max = min(self.min, durations[0]), max(self.max, durations[-1])
         self.last = max(self.last, last)
         sketch.add(self.sketch, durations)
+
+    def merge(self, other: Rollup) -> None:
+        """Add another one's spans."""
+        self.count += other.count
+        self.errors += other.errors
+        self.slow += other.slow
+        self.sum += other.sum
+        self.min, self.max = min(self.min, other.min), max(self.max, other.max)
+        self.last = max(self.last, other.last)
+        sketch.merge(self.sketch, other.sketch)
 
 
 class Ended(NamedTuple):
@@ -81,8 +96,8 @@ class Rollups:
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Read the operations' numbers."""
-        rows = connection.execute("SELECT id, service, name, kind FROM operations")
-        self.operations = {(service, name, kind): number for number, service, name, kind in rows}
+        rows = connection.execute("SELECT id, service, name, kind, release FROM operations")
+        self.operations = {tuple(name): number for number, *name in rows}
 
     def fold(
         self, connection: sqlite3.Connection, change: RollupChange, shape: Shape, durations: list[int], ended: Ended
@@ -92,15 +107,22 @@ class Rollups:
         Raises:
             sqlite3.Error: the rollup can't be read.
         """
-        name = (shape.service, shape.name, shape.kind)
-        operation = self.operations.get(name) or change.operations.get(name)
-        if operation is None:
-            operation = change.operations[name] = len(self.operations) + len(change.operations) + 1
-        key = (ended.minute, operation)
+        key = (ended.minute, self._number(change, (shape.service, shape.name, shape.kind, shape.release)))
         rollup = change.rollups.get(key)
         if rollup is None:
             rollup = change.rollups[key] = self.read(connection, key)
         rollup.add(durations, ended.last, slow_ns=self._slow_ns, failed=shape.status == StatusCode.ERROR)
+
+    def _number(self, change: RollupChange, name: Name) -> int:
+        number = self.operations.get(name) or change.operations.get(name)
+        if number is not None:
+            return number
+        known = len(self.operations) + len(change.operations)
+        service, text, kind, release = name
+        if known >= MAX_OPERATIONS and text != OTHER:
+            return self._number(change, (service, OTHER, kind, release))
+        change.operations[name] = known + 1
+        return known + 1
 
     def read(self, connection: sqlite3.Connection, key: Key) -> Rollup:
         """A copy of the committed rollup of a minute and an operation.

@@ -130,7 +130,8 @@ operations = Table(
     Column("service", TEXT, nullable=False),
     Column("name", TEXT, nullable=False),
     Column("kind", Integer, nullable=False, comment="as numbered by OTLP"),
-    UniqueConstraint("service", "name", "kind"),
+    Column("release", TEXT, nullable=False, comment="service.version; empty where there is none"),
+    UniqueConstraint("service", "name", "kind", "release"),
 )
 
 rollups = Table(

@@ -22,20 +22,27 @@ from .state import Pulse, WriterState
 from .views import (
     Accounting,
     Command,
+    Comparison,
     Degradation,
     ErrorFilter,
     ErrorStats,
     ErrorView,
-    OperationSummary,
     Page,
+    PerformanceFilter,
+    SeriesSet,
     SpanFilter,
     SpanView,
     Status,
+    Summaries,
+    TagFilter,
+    TagNames,
     Totals,
+    Window,
 )
 
 if TYPE_CHECKING:
     from .reads import Reads
+    from .search import TraceReader
     from .writer import Writer
 
 _POLL = 0.005
@@ -197,22 +204,92 @@ class Store:
     # --- performance, spans, traces --------------------------------------------------------------------------------
 
     def performance(
-        self, *, since_ns: int, until_ns: int, service: str | None = None, kind: str | None = None
-    ) -> list[OperationSummary]:
-        """Summaries by operation over the minutes of a window, busiest first.
+        self,
+        *,
+        since_ns: int,
+        until_ns: int,
+        service: str | None = None,
+        name: str | None = None,
+        kind: str | None = None,
+        release: str | None = None,
+        by: str = "operation",
+        limit: int = 1000,
+    ) -> Summaries:
+        """Groups of spans over the whole minutes that a window touches, busiest first.
+
+        Args:
+            since_ns: the window's begin.
+            until_ns: its end.
+            service: of the spans.
+            name: of the spans.
+            kind: of the spans.
+            release: `service.version` of the spans.
+            by: `operation`, `service` or `release`; by the latter two requests alone count where no kind is given.
+            limit: the most groups that are given.
 
         Raises:
             Unavailable, QueryTimeout.
         """
-        return self._reads.performance(since_ns, until_ns, service, kind)
+        wanted = PerformanceFilter(service, name, kind, release)
+        return self._reads.performance.summaries(Window(since_ns, until_ns), wanted, by, limit)
 
-    def slow_requests(self, *, since_ns: int, until_ns: int, threshold_ns: int, limit: int = 10) -> Page[SpanView]:
+    def performance_series(
+        self,
+        *,
+        since_ns: int,
+        until_ns: int,
+        step_ns: int,
+        service: str | None = None,
+        name: str | None = None,
+        kind: str | None = None,
+        release: str | None = None,
+        by: str = "operation",
+        limit: int = 10,
+    ) -> SeriesSet:
+        """The same as `performance`, by steps of whole minutes that begin at multiples of their length.
+
+        Raises:
+            Unavailable, QueryTimeout.
+        """
+        wanted = PerformanceFilter(service, name, kind, release)
+        return self._reads.performance.series(Window(since_ns, until_ns), wanted, by, limit, step_ns)
+
+    def compare_performance(
+        self,
+        baseline: Window,
+        current: Window,
+        *,
+        service: str | None = None,
+        name: str | None = None,
+        kind: str | None = None,
+        releases: tuple[str | None, str | None] = (None, None),
+        limit: int = 100,
+    ) -> Comparison:
+        """Operations and errors of two windows, or of two releases (the baseline's first), beside each other.
+
+        Raises:
+            Unavailable, QueryTimeout.
+        """
+        before, after = (PerformanceFilter(service, name, kind, release) for release in releases)
+        return self._reads.compare((baseline, before), (current, after), limit)
+
+    def slow_requests(
+        self,
+        *,
+        since_ns: int,
+        until_ns: int,
+        threshold_ns: int,
+        service: str | None = None,
+        name: str | None = None,
+        limit: int = 10,
+    ) -> Page[SpanView]:
         """Server and consumer spans of at least a duration that began in the window, newest arrival first.
 
         Raises:
             QueryTimeout.
         """
-        return self._reads.slow_requests(since_ns, until_ns, threshold_ns, limit)
+        wanted = SpanFilter(service, name, min_duration_ns=threshold_ns, since_ns=since_ns, until_ns=until_ns)
+        return self._reads.slow_requests(wanted, limit)
 
     def spans(
         self,
@@ -249,13 +326,37 @@ class Store:
         )
         return self._reads.spans(wanted, limit, cursor)
 
-    def trace(self, trace_id: str) -> Page[SpanView]:
-        """All retained spans of a trace, by start; none where it is unknown.
+    def trace(self, trace_id: str, *, limit: int = 10_000) -> Page[SpanView]:
+        """All retained spans of a trace, by start; none where it is unknown. `truncated` where there are more.
 
         Raises:
             QueryTimeout.
         """
-        return self._reads.trace(trace_id)
+        return self._reads.trace(trace_id, limit)
+
+    def tag_names(self, wanted: TagFilter) -> TagNames:
+        """Names of the attributes that retained spans have.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._reads.tag_names(wanted)
+
+    def tag_values(self, wanted: TagFilter) -> Page[Any]:
+        """Values of an attribute, sorted; without a scope, of one of `tags.INTRINSICS`.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._reads.tag_values(wanted)
+
+    def tracing(self, *, until: float | None = None) -> TraceReader:
+        """A reader of candidate spans and whole traces, for one question of a query language.
+
+        Args:
+            until: when it must have ended (monotonic seconds); at most the store's own deadline.
+        """
+        return self._reads.tracing(until)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import pytest
 
 from tracekeep.exporter.app import ROUTES
 from tracekeep.exporter.cli import create_command
+from tracekeep.exporter.described import description_of
 from tracekeep.exporter.gauges import status_families
 from tracekeep.instrumentation.settings import InstrumentSettings
 from tracekeep.storage import Status, StoreSettings, schema
@@ -50,15 +51,14 @@ def test_routes_are_named(route):
         assert f"{method} {route.path}" in QUOTED, f"`{method} {route.path}` isn't in README.md"
 
 
-def test_parameters_are_named():
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+def test_parameters_are_named(route):
     """So does every query parameter, beside its route."""
-    from tracekeep.exporter import monitoring
-
-    tables = {"errors": monitoring.ERRORS, "performance": monitoring.PERFORMANCE, "spans": monitoring.SPANS}
-    for name, parameters in tables.items():
-        (row,) = [line for line in README.splitlines() if f"`GET /monitoring/{name}`" in line]
-        missing = [each.name for each in parameters if not re.search(rf"`{each.name}[`=]", row)]
-        assert not missing, f"parameters of /monitoring/{name} that README.md doesn't name: {missing}"
+    (method,) = route.methods - {"HEAD"}
+    (row,) = [line for line in README.splitlines() if line.startswith("| ") and f"`{method} {route.path}`" in line]
+    parameters = [each.name for each in description_of(route.endpoint).params]
+    missing = [name for name in parameters if not re.search(rf"`{re.escape(name)}[`=]", row)]
+    assert not missing, f"parameters of {route.path} that README.md doesn't name: {missing}"
 
 
 def test_commands_are_named():

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import time
 import urllib.parse
 
 from tk_http import get, get_json
@@ -39,6 +40,7 @@ class Prometheus:
                     f"--config.file={self.folder / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self.folder / 'tsdb'}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
+                    "--enable-feature=exemplar-storage",
                 ],
                 env={k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")},
                 stdout=log,
@@ -68,6 +70,18 @@ class Prometheus:
         """The one value of an expression; 0 where it has none."""
         result = self.query(expression)
         return float(result[0]["value"][1]) if result else 0.0
+
+    def exemplars(self, selector):
+        """Exemplars of the last hour: the labels of each, with its series' name."""
+        now = time.time()
+        query = urllib.parse.urlencode({"query": selector, "start": now - 3600, "end": now + 60})
+        answer = get_json(self.port, f"/api/v1/query_exemplars?{query}")
+        assert answer["status"] == "success", answer
+        return [
+            (series["seriesLabels"]["__name__"], each["labels"], float(each["value"]))
+            for series in answer["data"]
+            for each in series["exemplars"]
+        ]
 
     def scrapes(self):
         """How many scrapes succeeded so far."""

@@ -1,0 +1,254 @@
+"""Performance over any window, from the rollups: sums, time series and comparisons, without looking at spans.
+
+A rollup is of one operation in one minute. So a window is answered by the whole minutes that it touches: the spans
+that ended in them, no matter when they began. `counted` in an answer says which minutes these are.
+
+Rows are read in slices, each in a transaction of its own: however long the window, no query keeps the writer from
+starting its log anew. A minute that is being written may be read as it was or as it is; nothing is counted twice.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Hashable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import sketch
+from .errors import QueryTimeout
+from .intake import MINUTE
+from .quantiles import difference, interval
+from .reading import NARROW, Readers
+from .records import SpanKind
+from .rollups import Rollup
+from .views import (
+    Figures,
+    OperationChange,
+    OperationSeries,
+    OperationSummary,
+    PerformanceFilter,
+    Point,
+    SeriesSet,
+    Shift,
+    Summaries,
+    Window,
+)
+
+GROUPINGS = ("operation", "service", "release")
+"""What spans can be told apart by: service, name and kind; service; service and release."""
+MOST_POINTS = 500
+"""Steps that a time series may have."""
+CONFIDENCE = 0.95
+"""Of the statement about a shift; each of the two percentiles has the square root of it."""
+REQUESTS = (SpanKind.SERVER, SpanKind.CONSUMER)
+"""What counts by service and by release where no kind is asked for: a request's inner spans would count it twice."""
+
+_SHIFTED = 0.95
+_SLICE = 4000  # rows of a transaction: some 10 ms
+_OPERATIONS = "SELECT id, service, name, kind, release FROM operations"
+_ROLLUPS = (
+    "SELECT minute, operation, count, errors, slow, sum, min, max, last, sketch FROM rollups "
+    "WHERE (minute, operation) > (?, ?) AND minute <= ?{chosen} ORDER BY minute, operation LIMIT {limit}"
+)
+_MANY = 1000  # operations that are listed in a query; more are sorted out here
+
+
+class _Key(NamedTuple):
+    """What a group of spans has in common."""
+
+    service: str
+    name: str | None
+    kind: str | None
+    release: str | None
+
+
+class Minutes(NamedTuple):
+    """Whole minutes since the epoch, from the first to the last."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def touched(cls, since_ns: int, until_ns: int, step: int = 1) -> Minutes:
+        """Those that a window has a part in, widened to multiples of a step (in minutes)."""
+        first, last = since_ns // MINUTE, (until_ns - 1) // MINUTE
+        return cls(first // step * step, last // step * step + step - 1)
+
+    @property
+    def window(self) -> Window:
+        """The same as times."""
+        return Window(self.first * MINUTE, (self.last + 1) * MINUTE)
+
+
+class PerformanceReader:
+    """Sums up rollups.
+
+    Args:
+        path: of `aggregates.db`.
+        readers: connections.
+    """
+
+    def __init__(self, path: Path, readers: Readers) -> None:
+        self._path = path
+        self._readers = readers
+
+    def summaries(self, window: Window, wanted: PerformanceFilter, by: str, limit: int) -> Summaries:
+        """Groups of spans over a window.
+
+        Raises:
+            Unavailable, QueryTimeout: see `Store.performance`.
+        """
+        minutes = Minutes.touched(window.since_ns, window.until_ns)
+        tallies: dict[_Key, Rollup] = {}
+        for key, _minute, rollup in self._read(minutes, wanted, by):
+            _add(tallies, key, rollup)
+        busiest = sorted(tallies, key=lambda key: (-tallies[key].count, _text(key)))
+        groups = [OperationSummary(**key._asdict(), **_fields(tallies[key])) for key in busiest[:limit]]
+        return Summaries(minutes.window, groups, len(tallies))
+
+    def series(self, window: Window, wanted: PerformanceFilter, by: str, limit: int, step_ns: int) -> SeriesSet:
+        """Groups of spans, step by step; steps begin at multiples of their length since the epoch.
+
+        Raises:
+            Unavailable, QueryTimeout: see `Store.performance`.
+        """
+        step = step_ns // MINUTE
+        minutes = Minutes.touched(window.since_ns, window.until_ns, step)
+        tallies: dict[tuple[_Key, int], Rollup] = {}
+        counts: dict[_Key, int] = {}
+        for key, minute, rollup in self._read(minutes, wanted, by):
+            _add(tallies, (key, minute // step), rollup)
+            counts[key] = counts.get(key, 0) + rollup.count
+        steps = range(minutes.first // step, minutes.last // step + 1)
+
+        def point(key: _Key, number: int) -> Point:
+            rollup = tallies.get((key, number))
+            return Point(number * step_ns, None if rollup is None else Figures(**_fields(rollup)))
+
+        busiest = sorted(counts, key=lambda key: (-counts[key], _text(key)))
+        found = [
+            OperationSeries(**key._asdict(), count=counts[key], points=[point(key, number) for number in steps])
+            for key in busiest[:limit]
+        ]
+        return SeriesSet(minutes.window, step_ns, found, len(counts))
+
+    def changes(
+        self, baseline: tuple[Window, PerformanceFilter], current: tuple[Window, PerformanceFilter], limit: int
+    ) -> tuple[list[OperationChange], int]:
+        """Operations on both sides, busiest first, and how many there are.
+
+        Raises:
+            Unavailable, QueryTimeout: see `Store.compare_performance`.
+        """
+        before, after = (self._operations_in(*side) for side in (baseline, current))
+        counts = {key: sum(side[key].count for side in (before, after) if key in side) for key in {*before, *after}}
+        busiest = sorted(counts, key=lambda key: (-counts[key], _text(key)))
+        return [_change(key, before.get(key), after.get(key)) for key in busiest[:limit]], len(counts)
+
+    def _operations_in(self, window: Window, wanted: PerformanceFilter) -> dict[_Key, Rollup]:
+        tallies: dict[_Key, Rollup] = {}
+        for key, _minute, rollup in self._read(Minutes.touched(window.since_ns, window.until_ns), wanted, "operation"):
+            _add(tallies, key, rollup)
+        return tallies
+
+    # --- rows ------------------------------------------------------------------------------------------------------
+
+    def _read(self, minutes: Minutes, wanted: PerformanceFilter, by: str) -> Iterator[tuple[_Key, int, Rollup]]:
+        """The rollups of some minutes, with the group and the minute of each."""
+        until = self._readers.deadline()
+        keys = self._keys(wanted, by, until)
+        chosen = f" AND operation IN ({','.join(map(str, keys))})" if len(keys) <= _MANY else ""
+        query = _ROLLUPS.format(chosen=chosen, limit=_SLICE)
+        place = (minutes.first - 1, 1 << 62)
+        while keys:
+            if time.monotonic() > until:
+                raise QueryTimeout(NARROW)
+            with self._readers.connect(self._path, until) as connection:
+                raw: Any = connection.connection.driver_connection
+                rows = raw.execute(query, (*place, minutes.last)).fetchall()
+            for minute, operation, count, errors, slow, total, low, high, last, blob in rows:
+                if operation in keys:
+                    rollup = Rollup(count, errors, slow, total, low, high, last, sketch.decode(blob))
+                    yield keys[operation], minute, rollup
+            if len(rows) < _SLICE:
+                return
+            place = rows[-1][:2]
+
+    def _keys(self, wanted: PerformanceFilter, by: str, until: float) -> dict[int, _Key]:
+        """The groups of the operations that are wanted, by their numbers."""
+        kinds: tuple[SpanKind, ...] = () if by == "operation" else REQUESTS
+        if wanted.kind is not None:
+            kinds = (SpanKind[wanted.kind.upper()],)
+        group = _GROUPS[by]
+        with self._readers.connect(self._path, until) as connection:
+            raw: Any = connection.connection.driver_connection
+            rows = raw.execute(_OPERATIONS).fetchall()
+        return {
+            number: group(service, name, kind, release)
+            for number, service, name, kind, release in rows
+            if wanted.service in (None, service)
+            and wanted.name in (None, name)
+            and wanted.release in (None, release)
+            and (not kinds or kind in kinds)
+        }
+
+
+_GROUPS: dict[str, Callable[[str, str, int, str], _Key]] = {
+    "operation": lambda service, name, kind, _release: _Key(service, name, SpanKind(kind).name.lower(), None),
+    "service": lambda service, _name, _kind, _release: _Key(service, None, None, None),
+    "release": lambda service, _name, _kind, release: _Key(service, None, None, release),
+}
+
+
+def _text(key: _Key) -> tuple[str, ...]:
+    """To sort groups by that are equally busy."""
+    return tuple(part or "" for part in key)
+
+
+def _add(tallies: dict[Any, Rollup], key: Hashable, rollup: Rollup) -> None:
+    """Add a rollup that nobody else uses to a group's."""
+    tally = tallies.get(key)
+    if tally is None:
+        tallies[key] = rollup
+    else:
+        tally.merge(rollup)
+
+
+def _fields(rollup: Rollup) -> dict[str, Any]:
+    """The fields of `Figures`."""
+    p50, p95, p99 = sketch.quantiles(rollup.sketch, (0.5, 0.95, 0.99))
+    low, high = rollup.min, rollup.max
+    return {
+        "count": rollup.count,
+        "error_count": rollup.errors,
+        "slow_count": rollup.slow,
+        "avg_ns": rollup.sum / rollup.count if rollup.count else 0.0,
+        "min_ns": low,
+        "max_ns": high,
+        "p50_ns": min(max(p50, low), high),
+        "p95_ns": min(max(p95, low), high),
+        "p99_ns": min(max(p99, low), high),
+        "last_ns": rollup.last,
+    }
+
+
+def _change(key: _Key, before: Rollup | None, after: Rollup | None) -> OperationChange:
+    assert key.name is not None
+    assert key.kind is not None
+    baseline, current = (Figures(**_fields(side)) if side is not None else None for side in (before, after))
+    shift = _shift(before, after) if before is not None and after is not None else None
+    return OperationChange(key.service, key.name, key.kind, baseline, current, shift)
+
+
+def _shift(before: Rollup, after: Rollup) -> Shift:
+    """How far the percentile has moved. Windows without common spans are independent, so the confidences multiply."""
+    each = CONFIDENCE**0.5
+    baseline, current = (interval(side.sketch, _SHIFTED, each, side.min, side.max) for side in (before, after))
+    moved = difference(baseline, current)
+    if moved.low_ns is not None and moved.low_ns > 0:
+        verdict = "slower"
+    elif moved.high_ns is not None and moved.high_ns < 0:
+        verdict = "faster"
+    else:
+        verdict = "too_few" if None in (moved.low_ns, moved.high_ns) else "unclear"
+    return Shift(baseline, current, moved, verdict)
