@@ -160,8 +160,8 @@ def _routes(live: Live) -> Panels:
     spent = rate(ours(f"{HTTP}_sum"), _ROUTE)
     table = rows(
         "Routes",
-        "A row for each route: the fifty busiest, over the whole time that is looked at. The route leads to its traces. "
-        "A row without a route: requests that no route matched.",
+        "A row for each route: the fifty busiest, over the whole time that is looked at. The route leads to its "
+        "traces. A row without a route: requests that no route matched.",
         _columns(live, 50, _ROUTE),
         sort="Requests/s",
         links=[("http_route", "Traces of this route", traces)],

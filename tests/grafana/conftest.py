@@ -35,19 +35,20 @@ class Place:
 
 
 @pytest.fixture(scope="session")
-def place(require_program, tmp_path_factory):
+def place(require, tmp_path_factory):
     """A shop under load, a service that calls it names and breaks its limits, and their Prometheus."""
-    program, folder = require_program("prometheus"), tmp_path_factory.mktemp("place")
+    program, folder = require("prometheus"), tmp_path_factory.mktemp("place")
     port, environment = free_port(), _environment()
     command = ["-m", "tracekeep", "demo", "--port", str(port), "--data-dir", str(folder / "data")]
     with (folder / "log").open("wb") as log:
         shop = subprocess.Popen([sys.executable, *command], env=environment, stdout=log, stderr=log)
         try:
             eventually(lambda: get(port, "/observability/health").status == 200, 30)
-            flags = ["--enable-feature=exemplar-storage"]
-            with Prometheus(program, folder / "prometheus", port, flags=flags) as prometheus:
-                with guest(folder / "data", environment, log):
-                    yield Place(prometheus, port, 60)
+            with (
+                Prometheus(program, folder / "prometheus", port) as prometheus,
+                guest(folder / "data", environment, log),
+            ):
+                yield Place(prometheus, port, 60)
         finally:
             _end(shop)
 
