@@ -28,7 +28,7 @@ def checker(require, tmp_path_factory):
 
     def check(found):
         for name, board in found.items():
-            text = "import type { Dashboard } from '@grafana/schema';\nexport const it: Dashboard = "
+            text = "import type { PlainDashboard } from './plain.js';\nexport const it: PlainDashboard = "
             (folder / f"{name}.ts").write_text(text + json.dumps(board, indent=1) + ";\n")
         command = ["node", "node_modules/typescript/bin/tsc", *_OPTIONS, *(f"{name}.ts" for name in found)]
         done = subprocess.run(command, cwd=folder, check=False, timeout=120, capture_output=True, text=True)
