@@ -54,7 +54,7 @@ class Compared:
         crowded: dict[str, None] = {}
         for name, side in self._sides.items():
             for attribute, (total, values) in side.counts.items():
-                ranked = sorted(values.values(), key=lambda each: (-sum(each[1]), str(each[0])))
+                ranked = sorted(values.values(), key=lambda each: (-sum(each[1]), repr(each[0])))
                 for value, points in ranked[:top]:
                     lines[("__meta_type", name), (attribute, value)] = points
                 lines[("__meta_type", f"{name}_total"), (attribute, "nil")] = total

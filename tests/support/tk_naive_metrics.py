@@ -9,6 +9,24 @@ from tracekeep.exporter.traceql import model
 from tracekeep.exporter.traceql.literals import format_duration
 
 
+def told(found):
+    """A list of series as the naive computation gives them."""
+    return {frozen(each.labels): {sample.time_ns: sample.value for sample in each.samples} for each in found}
+
+
+def frozen(value):
+    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
+
+
+def assert_same(one, other):
+    one, other = ({repr(labels): points for labels, points in each.items()} for each in (one, other))
+    assert one.keys() == other.keys()
+    for labels, points in one.items():
+        assert points.keys() == other[labels].keys(), labels
+        for end, value in points.items():
+            assert math.isclose(value, other[labels][end], rel_tol=1e-9), (labels, end)
+
+
 def series(naive, query, ends, step, seconds):
     """{labels: {end of step: value}} of a query, for the steps that end at some times; without those of no value."""
     since, until = ends[0] - step + 1, ends[-1] + 1
@@ -150,7 +168,7 @@ def compared(comparison, found, ends, step):
     lines, crowded = {}, set()
     for side, attributes in counts.items():
         for name, values in attributes.items():
-            order = sorted(values.items(), key=lambda item: (-item[1].total(), str(plain_of(item[0]))))
+            order = sorted(values.items(), key=lambda item: (-item[1].total(), repr(plain_of(item[0]))))
             for value, by_end in order[: comparison.top]:
                 lines[("__meta_type", side), (name, plain_of(value))] = {end: float(by_end[end]) for end in ends}
             total = sum(values.values(), Counter())

@@ -1,9 +1,7 @@
 """Metrics queries: the same values as by a naive computation over the same spans."""
 
-import math
-
 import pytest
-from tk_naive_metrics import series
+from tk_naive_metrics import assert_same, series, told
 from tk_traces import BASE, MS
 
 from tracekeep.exporter.traceql import TraceQLError, parse, query_instant, query_range
@@ -75,24 +73,6 @@ QUERIES = """
 {} | compare({ name =~ "GET.*" }, 1, 1790000000000000000, 1790000003000000000)
 { kind = server } >> {} | compare({ kind = client })
 """.strip().splitlines()
-
-
-def told(found):
-    """A list of series as the naive computation gives them."""
-    return {frozen(each.labels): {sample.time_ns: sample.value for sample in each.samples} for each in found}
-
-
-def frozen(value):
-    return tuple(map(frozen, value)) if isinstance(value, list | tuple) else value
-
-
-def assert_same(one, other):
-    one, other = ({repr(labels): points for labels, points in each.items()} for each in (one, other))
-    assert one.keys() == other.keys()
-    for labels, points in one.items():
-        assert points.keys() == other[labels].keys(), labels
-        for end, value in points.items():
-            assert math.isclose(value, other[labels][end], rel_tol=1e-9), (labels, end)
 
 
 @pytest.mark.parametrize("text", QUERIES)
