@@ -35,6 +35,7 @@ _RFC3339 = re.compile(
 _WINDOW = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
+_GROUP_ID = re.compile(r"[0-9a-fA-F]{16}", re.ASCII)
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
 
 
@@ -202,6 +203,13 @@ def parse_trace_id(text: str) -> str:
     return text.lower()
 
 
+def parse_group_id(text: str) -> str:
+    """The id of an error group, in lower case."""
+    if not _GROUP_ID.fullmatch(text):
+        raise ValueError(text)
+    return text.lower()
+
+
 def require_order(request: Request, values: dict[str, Any], low: Param, high: Param, *, or_equal: bool = False) -> None:
     """Check that the low parameter is below the high one, where both are given.
 
@@ -294,3 +302,12 @@ def read_trace_id(value: str) -> str:
     """
     found: str = _checked(TRACE_ID, TRACE_ID.parse, value)
     return found
+
+
+def read_path(request: Request, param: Param) -> Any:
+    """A parameter of the path.
+
+    Raises:
+        ParameterError: it is malformed.
+    """
+    return _checked(param, param.parse, request.path_params[param.name])

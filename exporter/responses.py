@@ -14,8 +14,6 @@ from starlette.responses import Response
 
 from ..storage.views import (
     Accounting,
-    ErrorStats,
-    ErrorView,
     Page,
     SpanView,
 )
@@ -33,7 +31,12 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """The document's bytes."""
-        return msgspec.json.encode(content, enc_hook=_plain)
+        return encode(content)
+
+
+def encode(document: msgspec.Struct) -> bytes:
+    """A document as JSON."""
+    return msgspec.json.encode(document, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:
@@ -53,7 +56,7 @@ def ms(duration_ns: float) -> float:
     return duration_ns / 1e6
 
 
-def _like(cls: type[S], view: object, **changed: Any) -> S:
+def like(cls: type[S], view: object, **changed: Any) -> S:
     """A document with the view's fields of the same names, and those that are changed."""
     same = {name: getattr(view, name) for name in cls.__struct_fields__ if name not in changed}
     return cls(**same, **changed)
@@ -125,61 +128,6 @@ class Spans(msgspec.Struct, frozen=True):
         return cls([Span.of(span) for span in page.items], page.cursor, page.degraded)
 
 
-class Error(msgspec.Struct, frozen=True):
-    """One retained error. `severity` is `operational` (expected, answered) or `critical`."""
-
-    id: str
-    time: str
-    service: str
-    type: str
-    message: str
-    stacktrace: str | None
-    operational: bool
-    severity: str
-    trace_id: str
-    span_id: str
-    operation: str
-    attributes: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, error: ErrorView) -> Error:
-        """From the store's view."""
-        severity = "operational" if error.operational else "critical"
-        return _like(cls, error, time=rfc3339(error.time_ns), severity=severity)
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """Counts of all retained errors that are not cleared, whatever the page's filters."""
-
-    total: int
-    last_hour: int
-    last_24_hours: int
-    operational: int
-    critical: int
-
-
-class Errors(msgspec.Struct, frozen=True):
-    """A page of errors, newest first. `next` is the cursor of the page after it."""
-
-    errors: Sequence[Error]
-    stats: Stats
-    next: str | None
-    degraded: bool
-
-    @classmethod
-    def of(cls, page: Page[ErrorView], stats: ErrorStats) -> Errors:
-        """From the store's views."""
-        errors = [Error.of(error) for error in page.items]
-        return cls(errors, _like(Stats, stats), page.cursor, page.degraded)
-
-
-class Cleared(msgspec.Struct, frozen=True):
-    """What became of a request to clear the errors; `cleared` is null until it is applied."""
-
-    id: str
-    cleared: int | None
-
-
 class Account(msgspec.Struct, frozen=True):
     """`balanced` says that accepted = stored + pending + all dropped."""
 
@@ -193,4 +141,4 @@ class Account(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, found: Accounting) -> Account:
         """From the store's view."""
-        return _like(cls, found)
+        return like(cls, found)

@@ -18,6 +18,16 @@ of a bucket's pages, and each goes to the WAL: some 600 of them. In one index fo
 _NAME = re.compile(r"\d{8}T\d{6}Z(-\d+)?\.db")
 
 
+KEPT = "00000000T000000Z.db"
+"""The partition that retention leaves alone: traces of open error groups, from partitions that it has dropped. Its
+name makes it the oldest of all, for whoever reads them in their order."""
+
+
+def own_partitions(directory: Path) -> list[Path]:
+    """All partitions that records go to or went to, oldest first."""
+    return [path for path in partition_files(directory) if path.name != KEPT]
+
+
 def partition_files(directory: Path) -> list[Path]:
     """All partitions, oldest first; none where the directory can't be read."""
     try:

@@ -14,6 +14,11 @@ PRIMARY KEY (name) ) WITHOUT ROWID;
 CREATE TABLE edges ( trace_id BLOB NOT NULL, span_id BIGINT NOT NULL, caller INTEGER NOT NULL, \
 service TEXT NOT NULL, failed INTEGER NOT NULL, messaging INTEGER NOT NULL, peer TEXT NOT NULL, \
 duration BIGINT NOT NULL, moment BIGINT NOT NULL, PRIMARY KEY (trace_id, span_id) ) WITHOUT ROWID;
+CREATE TABLE error_groups ( id TEXT NOT NULL, version INTEGER NOT NULL, type TEXT NOT NULL, message TEXT NOT NULL, \
+culprit TEXT NOT NULL, services TEXT NOT NULL, first_seen BIGINT NOT NULL, last_seen BIGINT NOT NULL, \
+count BIGINT NOT NULL, operational INTEGER NOT NULL, state TEXT NOT NULL, changed BIGINT NOT NULL, \
+regressions INTEGER NOT NULL, regressed BIGINT NOT NULL, releases TEXT NOT NULL, samples TEXT NOT NULL, \
+hours BLOB NOT NULL, PRIMARY KEY (id) ) WITHOUT ROWID;
 CREATE TABLE producers ( journal TEXT NOT NULL, metric TEXT NOT NULL, PRIMARY KEY (journal, metric) ) WITHOUT ROWID;
 CREATE TABLE readings ( journal TEXT NOT NULL, metric TEXT NOT NULL, labels TEXT NOT NULL, series TEXT NOT NULL, \
 value REAL, sum REAL NOT NULL, buckets BLOB, time BIGINT NOT NULL, \
@@ -37,3 +42,11 @@ DROP TABLE operations_1"""
 
 AGGREGATES = (_TO_2,)
 """Of `aggregates.db`, from version n+1 to n+2."""
+
+HISTORY = (
+    """\
+ALTER TABLE errors ADD COLUMN release TEXT;
+ALTER TABLE errors ADD COLUMN group_id TEXT;
+CREATE INDEX errors_group ON errors (group_id)""",
+)
+"""The same of a partition: errors that say which release they are of, and which group."""

@@ -10,7 +10,7 @@ starting its log anew. A minute that is being written may be read as it was or a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from .intake import MINUTE
 from .quantiles import difference, interval
 from .reading import NARROW, Readers
 from .records import SpanKind
-from .rollups import Rollup
+from .rollups import Rollup, Row
 from .views import (
     Figures,
     OperationChange,
@@ -48,7 +48,8 @@ _SLICE = 4000  # rows of a transaction: some 10 ms
 _OPERATIONS = "SELECT id, service, name, kind, release FROM operations"
 _ROLLUPS = (
     "SELECT minute, operation, count, errors, slow, sum, min, max, last, sketch FROM rollups "
-    "WHERE (minute, operation) > (?, ?) AND minute <= ?{chosen} ORDER BY minute, operation LIMIT {limit}"
+    "WHERE minute >= ?1 AND minute <= ?3 AND (minute > ?1 OR operation > ?2){chosen} "
+    "ORDER BY minute, operation LIMIT {limit}"
 )
 _MANY = 1000  # operations that are listed in a query; more are sorted out here
 
@@ -100,8 +101,8 @@ class PerformanceReader:
         """
         minutes = Minutes.touched(window.since_ns, window.until_ns)
         tallies: dict[_Key, Rollup] = {}
-        for key, _minute, rollup in self._read(minutes, wanted, by):
-            _add(tallies, key, rollup)
+        for key, _step, rows in self._read(minutes, wanted, by):
+            tallies.setdefault(key, Rollup()).merge(rows)
         busiest = sorted(tallies, key=lambda key: (-tallies[key].count, _text(key)))
         groups = [OperationSummary(**key._asdict(), **_fields(tallies[key])) for key in busiest[:limit]]
         return Summaries(minutes.window, groups, len(tallies))
@@ -116,9 +117,10 @@ class PerformanceReader:
         minutes = Minutes.touched(window.since_ns, window.until_ns, step)
         tallies: dict[tuple[_Key, int], Rollup] = {}
         counts: dict[_Key, int] = {}
-        for key, minute, rollup in self._read(minutes, wanted, by):
-            _add(tallies, (key, minute // step), rollup)
-            counts[key] = counts.get(key, 0) + rollup.count
+        for key, number, rows in self._read(minutes, wanted, by, step):
+            tallies.setdefault((key, number), Rollup()).merge(rows)
+        for (key, _number), tally in tallies.items():
+            counts[key] = counts.get(key, 0) + tally.count
         steps = range(minutes.first // step, minutes.last // step + 1)
 
         def point(key: _Key, number: int) -> Point:
@@ -147,14 +149,16 @@ class PerformanceReader:
 
     def _operations_in(self, window: Window, wanted: PerformanceFilter) -> dict[_Key, Rollup]:
         tallies: dict[_Key, Rollup] = {}
-        for key, _minute, rollup in self._read(Minutes.touched(window.since_ns, window.until_ns), wanted, "operation"):
-            _add(tallies, key, rollup)
+        for key, _step, rows in self._read(Minutes.touched(window.since_ns, window.until_ns), wanted, "operation"):
+            tallies.setdefault(key, Rollup()).merge(rows)
         return tallies
 
     # --- rows ------------------------------------------------------------------------------------------------------
 
-    def _read(self, minutes: Minutes, wanted: PerformanceFilter, by: str) -> Iterator[tuple[_Key, int, Rollup]]:
-        """The rollups of some minutes, with the group and the minute of each."""
+    def _read(
+        self, minutes: Minutes, wanted: PerformanceFilter, by: str, step: int = 1 << 40
+    ) -> Iterator[tuple[_Key, int, list[Row]]]:
+        """The rollups of some minutes, some at a time: their group, which step they are in, and themselves."""
         until = self._readers.deadline()
         keys = self._keys(wanted, by, until)
         chosen = f" AND operation IN ({','.join(map(str, keys))})" if len(keys) <= _MANY else ""
@@ -166,10 +170,12 @@ class PerformanceReader:
             with self._readers.connect(self._path, until) as connection:
                 raw: Any = connection.connection.driver_connection
                 rows = raw.execute(query, (*place, minutes.last)).fetchall()
-            for minute, operation, count, errors, slow, total, low, high, last, blob in rows:
-                if operation in keys:
-                    rollup = Rollup(count, errors, slow, total, low, high, last, sketch.decode(blob))
-                    yield keys[operation], minute, rollup
+            found: dict[tuple[_Key, int], list[Row]] = {}
+            for row in rows:
+                if row[1] in keys:
+                    found.setdefault((keys[row[1]], row[0] // step), []).append(row[2:])
+            for (key, number), some in found.items():
+                yield key, number, some
             if len(rows) < _SLICE:
                 return
             place = rows[-1][:2]
@@ -203,15 +209,6 @@ _GROUPS: dict[str, Callable[[str, str, int, str], _Key]] = {
 def _text(key: _Key) -> tuple[str, ...]:
     """To sort groups by that are equally busy."""
     return tuple(part or "" for part in key)
-
-
-def _add(tallies: dict[Any, Rollup], key: Hashable, rollup: Rollup) -> None:
-    """Add a rollup that nobody else uses to a group's."""
-    tally = tallies.get(key)
-    if tally is None:
-        tallies[key] = rollup
-    else:
-        tally.merge(rollup)
 
 
 def _fields(rollup: Rollup) -> dict[str, Any]:

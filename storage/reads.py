@@ -11,15 +11,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from .accounting import Snapshot, read_snapshot, settle
 from .errors import QueryTimeout, Unavailable
+from .found import Found, cursor_after
+from .group_queries import read_group, read_group_ids, read_groups
 from .journal import Journal
 from .performance import Minutes, PerformanceReader
-from .queries import Found, HistoryReader, cursor_after
+from .queries import HistoryReader
 from .reading import Readers
 from .recent import Recent, read_recent
 from .search import Dictionaries, TraceReader
 from .settings import StoreSettings
+from .span_pages import SpanReader
 from .state import Pulse
 from .tags import TagReader, names_of, values_of
 from .totals import TotalsReader, read_cleared, read_command
@@ -28,9 +33,11 @@ from .views import (
     Accounting,
     Comparison,
     ErrorFilter,
+    ErrorGroup,
     ErrorKind,
     ErrorStats,
     ErrorView,
+    GroupFilter,
     Page,
     PerformanceFilter,
     SpanFilter,
@@ -60,10 +67,11 @@ class Reads:
         self._readers = Readers(settings.query_timeout)
         self._partitions = data_dir / "history"
         self._history = HistoryReader(self._partitions, self._readers)
+        self._spans = SpanReader(self._partitions, self._readers)
         self._tags = TagReader(self._partitions, self._readers)
-        self._dictionaries = Dictionaries()
         self.performance = PerformanceReader(self._aggregates, self._readers)
         self._totals = TotalsReader(self._aggregates, self._readers, settings.span_metric_names)
+        self._dictionaries = Dictionaries()
         self._cleared_ns = 0
         self._last_snapshot = Snapshot()
 
@@ -100,11 +108,21 @@ class Reads:
             return self._ask(lambda connection: read_command(connection, command_id))
         return None
 
-    def errors(self, wanted: ErrorFilter, limit: int, cursor: str | None) -> Page[ErrorView]:
-        """A page of errors that haven't been cleared."""
+    def errors(self, wanted: ErrorFilter, limit: int, cursor: str | None, state: str | None = None) -> Page[ErrorView]:
+        """A page of errors that haven't been cleared; with a state, those whose group has it."""
         wanted = wanted.after(self._cleared())
+        if state is not None:
+            wanted = msgspec.structs.replace(wanted, groups=self._ask(lambda each: read_group_ids(each, state)))
         found = self._history.find_errors(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.errors(wanted))
+
+    def error_groups(self, wanted: GroupFilter, sort: str, limit: int, cursor: str | None) -> Page[ErrorGroup]:
+        """A page of error groups."""
+        return self._ask(lambda connection: read_groups(connection, wanted, sort, limit, cursor))
+
+    def error_group(self, group: str) -> ErrorGroup | None:
+        """One error group."""
+        return self._ask(lambda connection: read_group(connection, group))
 
     def error_stats(self) -> ErrorStats:
         """Counts of the errors that haven't been cleared."""
@@ -137,17 +155,17 @@ class Reads:
 
     def slow_requests(self, wanted: SpanFilter, limit: int) -> Page[SpanView]:
         """The newest requests that a filter finds."""
-        found = self._history.find_requests(wanted, limit)
+        found = self._spans.find(wanted, limit, None, requests=True)
         return Page(found.items, None, degraded=self._is_behind(found))
 
     def spans(self, wanted: SpanFilter, limit: int, cursor: str | None) -> Page[SpanView]:
         """A page of spans."""
-        found = self._history.find_spans(wanted, limit, cursor)
+        found = self._spans.find(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
 
     def trace(self, trace_id: str, limit: int) -> Page[SpanView]:
         """All spans of a trace."""
-        found = self._history.trace(trace_id, limit + 1)
+        found = self._spans.trace(trace_id, limit + 1)
         behind = self._is_behind(found)
         if behind:
             pending = self._recent().spans(SpanFilter(trace_id=trace_id))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ OTHER = "(other)"
 
 Key = tuple[int, int]
 """Minute and number of the operation."""
+Row = tuple[int, int, int, int, int, int, int, bytes]
+"""The columns of a rollup from `count` on."""
 Name = tuple[str, str, int, str]
 """Service, span name, kind and release."""
 
@@ -56,15 +58,16 @@ class Rollup:
         self.last = max(self.last, last)
         sketch.add(self.sketch, durations)
 
-    def merge(self, other: Rollup) -> None:
-        """Add another one's spans."""
-        self.count += other.count
-        self.errors += other.errors
-        self.slow += other.slow
-        self.sum += other.sum
-        self.min, self.max = min(self.min, other.min), max(self.max, other.max)
-        self.last = max(self.last, other.last)
-        sketch.merge(self.sketch, other.sketch)
+    def merge(self, rows: Sequence[Row]) -> None:
+        """Add the spans of stored rollups."""
+        counts, errors, slow, sums, lows, highs, lasts, sketches = zip(*rows, strict=True)
+        self.count += sum(counts)
+        self.errors += sum(errors)
+        self.slow += sum(slow)
+        self.sum += sum(sums)
+        self.min, self.max = min(self.min, *lows), max(self.max, *highs)
+        self.last = max(self.last, *lasts)
+        sketch.merge_encoded(self.sketch, sketches)
 
 
 class Ended(NamedTuple):

@@ -14,8 +14,8 @@ import msgspec
 
 from .journal import Journal
 from .layout import partition_files
+from .records import CLEAR_ERRORS, MUTE, REOPEN, RESOLVE, FrameType
 from .records import Command as CommandRecord
-from .records import FrameType
 from .segments import used_bytes
 from .settings import StoreSettings, resolve_data_dir, resolve_settings
 from .state import Pulse, WriterState
@@ -25,8 +25,10 @@ from .views import (
     Comparison,
     Degradation,
     ErrorFilter,
+    ErrorGroup,
     ErrorStats,
     ErrorView,
+    GroupFilter,
     Page,
     PerformanceFilter,
     SeriesSet,
@@ -157,6 +159,8 @@ class Store:
             journal_bytes=used_bytes(self.data_dir / "journal"),
             history_bytes=sum(_size(path) for path in files),
             partitions=len(files),
+            journal_limit_bytes=self.settings.journal_max_bytes,
+            history_limit_bytes=self.settings.history_max_bytes,
         )
 
     @staticmethod
@@ -176,13 +180,60 @@ class Store:
         type: str | None = None,  # noqa: A002  # the field's own name
         since_ns: int | None = None,
         until_ns: int | None = None,
+        group: str | None = None,
+        state: str | None = None,
+        operational: bool | None = None,
     ) -> Page[ErrorView]:
-        """Retained errors, newest arrival first.
+        """Retained errors, newest arrival first; `state` is that of their group: `open`, `resolved` or `muted`.
 
         Raises:
             InvalidCursor, QueryTimeout.
+            Unavailable: a state was asked for, and the groups can't be read.
         """
-        return self._reads.errors(ErrorFilter(service, type, since_ns, until_ns), limit, cursor)
+        wanted = ErrorFilter(service, type, since_ns, until_ns, group, operational)
+        return self._reads.errors(wanted, limit, cursor, state)
+
+    def error_groups(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        sort: str = "last_seen",
+        service: str | None = None,
+        type: str | None = None,  # noqa: A002  # the field's own name
+        state: str | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+    ) -> Page[ErrorGroup]:
+        """Error groups, by `last_seen`, `first_seen` or `count`, the highest first.
+
+        Raises:
+            InvalidCursor, QueryTimeout, Unavailable.
+        """
+        return self._reads.error_groups(GroupFilter(service, type, state, since_ns, until_ns), sort, limit, cursor)
+
+    def error_group(self, group: str) -> ErrorGroup | None:
+        """One error group by its id; `None` where there is none.
+
+        Raises:
+            QueryTimeout, Unavailable.
+        """
+        return self._reads.error_group(group)
+
+    def resolve_group(self, group: str, *, timeout: float = 2.0) -> Command:
+        """Ask the writer to resolve an error group: its next error, from now on, is a regression.
+
+        Asking again changes nothing. The result has `found`, and the group's `state` where it was found.
+        """
+        return self._command(RESOLVE, {"group": group}, timeout)
+
+    def mute_group(self, group: str, *, timeout: float = 2.0) -> Command:
+        """Ask the writer to mute an error group: it is counted on, and stays muted whatever comes."""
+        return self._command(MUTE, {"group": group}, timeout)
+
+    def reopen_group(self, group: str, *, timeout: float = 2.0) -> Command:
+        """Ask the writer to open an error group again."""
+        return self._command(REOPEN, {"group": group}, timeout)
 
     def error_stats(self) -> ErrorStats:
         """Counts of the retained, not cleared errors.
@@ -194,7 +245,11 @@ class Store:
 
     def clear_errors(self, *, timeout: float = 2.0) -> Command:
         """Ask the writer to clear all errors recorded until now; wait for it, up to a bound in seconds."""
-        record = CommandRecord(os.urandom(8).hex(), "clear_errors", time.time_ns())
+        return self._command(CLEAR_ERRORS, {}, timeout)
+
+    def _command(self, name: str, arguments: dict[str, Any], timeout: float) -> Command:
+        """Journal a command and wait, up to a bound in seconds, until the writer has carried it out."""
+        record = CommandRecord(os.urandom(8).hex(), name, time.time_ns(), arguments)
         self.journal.append(FrameType.COMMAND, msgspec.msgpack.encode(record), important=True)
         if self._writer is not None:
             self._writer.hurry()

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from . import engine
 from .batch import count_quiet, finish
 from .custody import Custody
 from .rebuild import rebucket
@@ -46,8 +45,7 @@ class Upkeep:
             expired = history.expired(time.time_ns())
         self._tend_exemplars(expired)
         with blaming("history"):
-            for path in expired:
-                engine.remove(path)
+            history.drop(expired, self._custody.databases.aggregates.groups.kept_traces())
         with blaming("aggregates"):
             self._custody.databases.aggregates.prune(time.time())
 

@@ -54,12 +54,86 @@ class ErrorView(msgspec.Struct, frozen=True):
     stacktrace: str | None
     operational: bool
     """True where the request was answered with a status under 500, or the error says so itself."""
+    trace_id: str | None
+    """`None` where it happened outside of a trace, as `span_id` is then."""
+    span_id: str | None
+    operation: str
+    """Name of the span, or logger, that recorded it; of the request once that has ended."""
+    attributes: Mapping[str, Any]
+    """Context: what the recorder gave, and how the request was called and answered (see `request_context.py`)."""
+    release: str | None = None
+    """`service.version`."""
+    group: str | None = None
+    """Id of its group, 16 hex digits."""
+
+
+class Release(msgspec.Struct, frozen=True):
+    """How often an error group has been met in a release."""
+
+    release: str
+    """`service.version`; empty where there is none."""
+    count: int
+    first_seen_ns: int
+    last_seen_ns: int
+
+
+class HourCount(msgspec.Struct, frozen=True):
+    """How often an error group has been met in an hour; hours without are left out."""
+
+    start_ns: int
+    count: int
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """An error of a group, by the span that it happened in."""
+
     trace_id: str
     span_id: str
-    operation: str
-    """Name of the span that recorded it; of the request once that has ended."""
-    attributes: Mapping[str, Any]
-    """Context: of the semantic conventions' HTTP attributes those that the request carries."""
+    time_ns: int
+
+
+class ErrorGroup(msgspec.Struct, frozen=True):
+    """All errors with one fingerprint: one bug, as far as can be told."""
+
+    id: str
+    """16 hex digits; zeros for what is past the limit of groups."""
+    version: int
+    """Of the way that the fingerprint was made."""
+    type: str
+    message: str
+    """Of the newest."""
+    culprit: str
+    """Module and function that it came from; empty where there was no stack trace."""
+    services: Sequence[str]
+    first_seen_ns: int
+    last_seen_ns: int
+    count: int
+    operational: bool
+    """Of the newest."""
+    state: str
+    """`open`, `resolved` or `muted`."""
+    state_changed_ns: int | None
+    """When a command gave it its state."""
+    regressions: int
+    """How often it came back after it had been resolved."""
+    regressed_ns: int | None
+    """When that was last, while it is open since then."""
+    releases: Sequence[Release]
+    """The newest, by when they were last seen."""
+    samples: Sequence[Sample]
+    """The first and the newest, newest first."""
+    hours: Sequence[HourCount]
+    """Of the last hours that it was met in, 168 at most; oldest first."""
+
+
+class GroupFilter(msgspec.Struct, frozen=True):
+    """What groups to find; `None` means any. Of a time: those whose first to last error overlaps it."""
+
+    service: str | None = None
+    type: str | None = None
+    state: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
 
 
 class ErrorStats(msgspec.Struct, frozen=True):
@@ -309,6 +383,10 @@ class Status(msgspec.Struct, frozen=True):
     journal_bytes: int
     history_bytes: int
     partitions: int
+    journal_limit_bytes: int = 0
+    """`journal_max_bytes` as the process that answers has it."""
+    history_limit_bytes: int = 0
+    """`history_max_bytes`, likewise."""
 
 
 class Command(msgspec.Struct, frozen=True):
@@ -360,6 +438,10 @@ class ErrorFilter(msgspec.Struct, frozen=True):
     type: str | None = None
     since_ns: int | None = None
     until_ns: int | None = None
+    group: str | None = None
+    operational: bool | None = None
+    groups: Sequence[str] | None = None
+    """One of these groups: those in a state that is asked for."""
     cleared_ns: int = 0
 
     def after(self, cleared_ns: int) -> ErrorFilter:

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
 from tracekeep.exporter import create_app
-from tracekeep.exporter.monitoring import ERRORS
+from tracekeep.exporter.errors import ERRORS
 from tracekeep.exporter.params import parse_instant
 from tracekeep.exporter.performance import COMPARE, PERFORMANCE, SERIES
 from tracekeep.exporter.responses import rfc3339
 from tracekeep.exporter.traces import SPANS
 from tracekeep.storage import open_store
+from tracekeep.storage.fingerprint import fingerprint
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SINCE = 1_795_435_200 * 10**9  # 2026-11-23T12:00:00Z
@@ -37,9 +38,11 @@ def test_an_error_is_told_in_full(client, record):
     assert error == {
         "time": rfc3339(end - 1),
         "service": "shop",
+        "release": None,
         "type": "ValueError",
         "message": "boom",
         "stacktrace": "at …",
+        "group": fingerprint("ValueError", "boom", None).group,
         "operational": False,
         "severity": "critical",
         "trace_id": trace_id,

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from tracekeep.exporter import monitoring, performance, traces
+from tracekeep.exporter import errors, performance, traces
 from tracekeep.exporter.params import parse_instant, read, read_trace_id, require_order
 from tracekeep.exporter.problems import ParameterError
 from tracekeep.exporter.responses import rfc3339
@@ -107,14 +107,14 @@ def test_what_is_not_allowed_is_named(name, value, allowed):
 
 def test_an_unknown_parameter_is_answered_with_the_known_ones():
     """A misspelt filter must not silently match everything."""
-    error = refused({"sevrice": "shop"}, monitoring.ERRORS)
+    error = refused({"sevrice": "shop"}, errors.ERRORS)
     assert (error.parameter, error.value) == ("sevrice", "shop")
-    assert "limit, cursor, service, type, since, until" in str(error)
+    assert "limit, cursor, service, type, group, state, operational, since, until" in str(error)
 
 
 def test_a_single_parameter_may_stand_once():
     """Of two limits neither is taken."""
-    error = refused("limit=5&limit=6", monitoring.ERRORS)
+    error = refused("limit=5&limit=6", errors.ERRORS)
     assert (error.parameter, error.value) == ("limit", "6")
     assert "only once" in str(error)
 
@@ -159,7 +159,7 @@ def test_windows_that_cannot_be_meant_are_refused(text):
 def test_times_of_rfc_3339(text):
     """Any case, a space for the T, any offset; a `+` that was not percent-encoded arrives as a space."""
     assert parse_instant(text) == NOON
-    assert read(request(f"since={text.replace(' ', '%20')}"), monitoring.ERRORS)["since_ns"] == NOON
+    assert read(request(f"since={text.replace(' ', '%20')}"), errors.ERRORS)["since_ns"] == NOON
 
 
 @given(st.integers(0, 2**63 - 1))
