@@ -169,11 +169,11 @@ def rows(
     return panel
 
 
-def durations(title: str, description: str, unit: str, query: str, *, width: int = 24) -> Builder[Panel]:
-    """A histogram over time, with its exemplars as points that open their trace."""
+def durations(title: str, description: str, unit: str, query: str, *, exemplars: bool = True) -> Builder[Panel]:
+    """A histogram over time; its exemplars are points that open their trace."""
     return (
         heatmap.Panel()
-        .title(title).description(description).datasource(PROMETHEUS).span(width).height(9)
+        .title(title).description(description).datasource(PROMETHEUS).span(24).height(9)
         .calculate(False)
         .y_axis(heatmap.YAxisConfig().unit(unit).axis_placement(common.AxisPlacement.LEFT))
         .cell_values(heatmap.CellValues().unit("short").decimals(1))
@@ -182,7 +182,7 @@ def durations(title: str, description: str, unit: str, query: str, *, width: int
         .exemplars_color("rgba(31, 120, 193, 0.9)").show_y_histogram()
         .targets(_lettered([
             prometheus.Dataquery().expr(query).range().format(PromQueryFormat.HEATMAP).legend_format("{{le}}")
-            .exemplar(True)
+            .exemplar(exemplars)
         ]))
     )  # fmt: skip
 

@@ -47,6 +47,18 @@ def increase(selector: str, by: str = "", window: str = RANGE) -> str:
     return _sum(f"increase({selector}[{window}])", by)
 
 
+def happened(selector: str, by: str = "", window: str = RANGE) -> str:
+    """How often in a window, exactly, of totals that never fall.
+
+    `increase()` has nothing to say of what happened once: a series that appears has no value before. Here one that
+    was not there at the begin of the window, though its instance was, counts as at least 1.
+    """
+    last, first = (f"{which}_over_time({selector}[{window}])" for which in ("max", "min"))
+    scraped = f"{here('tracekeep_records_accepted_total')} offset {window}"
+    before = f"{selector} offset {window} or {first} - 1 and on (job, instance) {scraped} or {first}"
+    return _sum(f"{last} - ({before})", by)
+
+
 def ratio(part: str, whole: str) -> str:
     """A part of a whole; 0 where there is no part, nothing where there is no whole."""
     return f"({part} or 0 * {whole}) / {whole}"

@@ -13,7 +13,7 @@ from .queries import (
     RATE,
     SERVER_ERROR,
     among,
-    increase,
+    happened,
     le,
     ours,
     quantile,
@@ -155,7 +155,7 @@ def _routes(live: Live) -> Panels:
     traces = to(
         "traces",
         "var-service=${__data.fields.service}",
-        "var-operation=${__data.fields.http_request_method} ${__data.fields.http_route}",
+        "var-operation=${__data.fields.http_request_method}%20${__data.fields.http_route:percentencode}",
     )
     spent = rate(ours(f"{HTTP}_sum"), _ROUTE)
     table = rows(
@@ -264,7 +264,7 @@ def _errors() -> Panels:
             [
                 Column(
                     "Requests",
-                    top(50, increase(requests('error_type!=""'), f"{_ROUTE}, http_response_status_code, error_type")),
+                    top(50, happened(requests('error_type!=""'), f"{_ROUTE}, http_response_status_code, error_type")),
                     decimals=0,
                 )
             ],

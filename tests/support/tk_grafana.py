@@ -9,7 +9,7 @@ import promql_parser as promql
 
 FOLDER = Path(__file__).parent.parent.parent / "grafana" / "dashboards"
 FILES = sorted(FOLDER.glob("*.json"))
-_VARIABLE = re.compile(r"\$\{(\w+)(?::\w+)?\}|\$(\w+)")
+_VARIABLE = re.compile(r"\$\{(\w+)(?::pipe)?\}|\$(\w+)")
 _SPECIAL = re.compile(r"([\\^$*+?.()|\[\]{}])")
 _CHILDREN = ("expr", "lhs", "rhs", "param", "vector_selector")
 
@@ -67,7 +67,7 @@ def queries(name, board, source="prometheus"):
                     bool(target.get("instant")),
                     bool(target.get("exemplar")),
                     target.get("legendFormat", ""),
-                    target.get("format", ""),
+                    target.get("format") or target.get("queryType", ""),
                 )
             )
     return found
