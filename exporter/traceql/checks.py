@@ -81,10 +81,13 @@ _ARITHMETIC = frozenset("+-*/%^")
 _ORDER = frozenset({"<", "<=", ">", ">="})
 _MOST_GROUPS = 5
 _LONGEST_SHOWN = 200
+_MOST_SIGNS = 50
 
 
 def type_of(expression: Expression) -> str:
     """`boolean`, `number`, `duration`, `string`, `status`, `kind`, `nil`, or `any` where only the spans can tell."""
+    while isinstance(expression, Unary) and expression.operator == "-":
+        expression = expression.operand
     if isinstance(expression, Literal):
         return _OF_LITERALS[type(expression.value)]
     if isinstance(expression, Intrinsic):
@@ -93,8 +96,6 @@ def type_of(expression: Expression) -> str:
         return "any"
     if isinstance(expression, Binary):
         return "number" if expression.operator in _ARITHMETIC else "boolean"
-    if isinstance(expression, Unary) and expression.operator == "-":
-        return type_of(expression.operand)
     return "boolean"
 
 
@@ -146,6 +147,11 @@ class Checks:
     @staticmethod
     def unary(operator: Token, operand: Expression) -> None:
         """`!` needs a boolean, `-` a number."""
+        inner, signs = operand, 1
+        while isinstance(inner, Unary) and signs < _MOST_SIGNS:
+            inner, signs = inner.operand, signs + 1
+        if signs == _MOST_SIGNS:
+            raise _refuse(operator, f"more than {_MOST_SIGNS} signs in a row")
         kind = type_of(operand)
         if kind not in (("boolean", "any") if operator == "!" else _NUMERIC):
             raise _refuse(operator, f"illegal operation for the given type: {operator}{operand}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import TraceQLError
 from .model import Query
@@ -12,10 +13,10 @@ from .model import Query
 if TYPE_CHECKING:
     from lark import Lark
 
-LONGEST = 32_768
+LONGEST = 16_384
 """Characters of a query: what fits into a URL that any server takes."""
-_DEEPEST = 64
-"""Brackets in brackets, signs in a row: what follows walks them recursively."""
+_DEEPEST = 150
+"""Levels of the model, which is walked recursively: Python allows a thousand calls in calls."""
 _SHOWN = 40
 
 _building = threading.Lock()
@@ -43,8 +44,13 @@ def parse(text: str) -> Query:
     """
     if len(text) > LONGEST:
         raise TraceQLError(f"the query has more than {LONGEST} characters")
-    _check_depth(text)
-    return _read(text if text.strip() else "{}")
+    try:
+        query = _read(text if text.strip() else "{}")
+    except RecursionError:
+        query = None
+    if query is None or _is_deep(query):
+        raise TraceQLError(f"the query is nested more than {_DEEPEST} deep")
+    return query
 
 
 def _read(text: str) -> Query:
@@ -74,11 +80,15 @@ def _word(text: str, place: int | None) -> str:
     return repr(rest[: min(end, _SHOWN)])
 
 
-def _check_depth(text: str) -> None:
-    """Refuse what is nested deeper than recursion can follow."""
-    depth = row = 0
-    for character in text:
-        depth += (character in "({") - (character in ")}")
-        row = row + 1 if character in "!-^" else row if character.isspace() else 0
-        if depth > _DEEPEST or row > _DEEPEST:
-            raise TraceQLError(f"the query is nested more than {_DEEPEST} deep")
+def _is_deep(query: Query) -> bool:
+    """Whether something in it is nested deeper than recursion should follow."""
+    rest: list[tuple[Any, int]] = [(query, 0)]
+    while rest:
+        node, depth = rest.pop()
+        if depth > _DEEPEST:
+            return True
+        if isinstance(node, tuple):
+            rest += [(each, depth) for each in node]
+        elif is_dataclass(node):
+            rest += [(getattr(node, each.name), depth + 1) for each in fields(node)]
+    return False
