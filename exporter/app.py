@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not in the thread of the first request
-from . import docs, errors, health, monitoring, openapi, performance, scrape, tempo, traces
+from . import docs, errors, export, health, monitoring, openapi, performance, scrape, tempo, traces
 from .guard import Guard
 from .problems import HANDLERS
 
@@ -26,6 +26,7 @@ ROUTES = (
     Route("/monitoring/performance/series", performance.series),
     Route("/monitoring/performance/compare", performance.compare),
     Route("/monitoring/spans", traces.spans),
+    Route("/monitoring/spans/export", export.export),
     Route("/monitoring/traces/{trace_id}", traces.trace),
     Route("/monitoring/accounting", monitoring.accounting),
     Route("/openapi.json", openapi.openapi),

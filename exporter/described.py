@@ -64,6 +64,7 @@ def described(
     also: Mapping[int, Any] | None = None,
     tag: str = "history",
     body: Sequence[Content] = (),
+    plain: Sequence[int] = (),
 ) -> Callable[[F], F]:
     """Say what a handler takes and gives.
 
@@ -75,9 +76,11 @@ def described(
         also: other statuses with what they have.
         tag: what the route is listed under.
         body: forms of the request's body.
+        plain: statuses that are told in plain text.
     """
     refused = {400} if params or path or body else set()
-    answers = {status: _contents(each) for status, each in {200: answer, **(also or {})}.items()}
+    text = {status: (Content("text/plain", str),) for status in plain}
+    answers = {status: _contents(each) for status, each in {200: answer, **text, **(also or {})}.items()}
     known = sorted({*problems, *refused, 500, 503} - {*answers})
     description = Description(answers, known, tuple(params), tuple(path), tag, tuple(body))
 

@@ -29,7 +29,17 @@ def status_families(status: Status) -> list[Family]:
             status.last_commit_ns / 1e9,
         ),
         _gauge("tracekeep_journal_bytes", "Size of all journals on disk.", status.journal_bytes),
+        _gauge(
+            "tracekeep_journal_limit_bytes",
+            "Size of all journals past which spans are dropped (journal_max_bytes).",
+            status.journal_limit_bytes,
+        ),
         _gauge("tracekeep_history_bytes", "Size of the retained history on disk.", status.history_bytes),
+        _gauge(
+            "tracekeep_history_limit_bytes",
+            "Size of the history past which the oldest partition goes (history_max_bytes).",
+            status.history_limit_bytes,
+        ),
         _gauge("tracekeep_history_partitions", "Number of retained partitions.", status.partitions),
     ]
 

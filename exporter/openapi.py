@@ -93,7 +93,7 @@ def _types(descriptions: Sequence[Description]) -> Iterator[Any]:
     for description in descriptions:
         yield from (param.type for param in (*description.params, *description.path))
         for contents in (*contents_of(description).values(), description.body):
-            yield from (content.type for content in contents)
+            yield from (content.type for content in contents if content.type is not bytes)
 
 
 def _operation(path: str, method: str, route: Route, description: Description, types: _Types) -> Schema:
@@ -137,4 +137,4 @@ def _response(status: int, contents: Sequence[Content], types: _Types) -> Schema
 
 
 def _content(contents: Sequence[Content], types: _Types) -> Schema:
-    return {content.media: {"schema": types[content.type]} for content in contents}
+    return {each.media: {} if each.type is bytes else {"schema": types[each.type]} for each in contents}

@@ -86,7 +86,7 @@ async def on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:  # raised by the routing
-        detail = f"{detail}: {request.method} {request.url.path}"
+        detail = f"{detail}: {request.method} {request.scope['path']}"  # its URL may have a query that is no UTF-8
     return problem(error.status_code, detail, headers=error.headers)
 
 

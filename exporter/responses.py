@@ -31,7 +31,12 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """The document's bytes."""
-        return msgspec.json.encode(content, enc_hook=_plain)
+        return encode(content)
+
+
+def encode(document: msgspec.Struct) -> bytes:
+    """A document as JSON."""
+    return msgspec.json.encode(document, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:

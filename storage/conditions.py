@@ -10,11 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import msgspec
+
 from .shapes import SHARED_KEYS
 from .tracing import StoredOperation
 
 NEVER = "0"
 ALWAYS = "1"
+_HAS = "instr(attributes, ?) > 0"
 
 
 class Dictionary(Protocol):
@@ -77,21 +80,30 @@ class OnAttribute:
     Args:
         key: of the attribute.
         test: of its value, which is not None.
-        texts: one of these stands in the JSON of the attributes where it may hold.
+        texts: one of these stands in the value's JSON where it may hold; without any, all values may pass.
+        whole: whether the value is such a text or a list with it, and not just something that has it within.
     """
 
     key: str
     test: Callable[[Any], bool]
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    whole: bool = False
 
     def where(self, dictionary: Dictionary) -> Where:
         """The sets whose value passes, or a text among the span's own attributes."""
         key, test = self.key, self.test
-        sql = ["instr(attributes, ?) > 0" for _ in self.texts]
-        if key in SHARED_KEYS:
+        name = msgspec.json.encode(key).decode() + ":"
+        if key in SHARED_KEYS:  # which spans have of their own only where a value is odd, or there are too many
             found = [number for number, shared in dictionary.sets.items() if key in shared and test(shared[key])]
-            sql.insert(0, _among("attribute_set", found))
-        return Where(_join(sql, " OR ", NEVER), list(self.texts))
+            return Where(_join([_among("attribute_set", found), _HAS], " OR ", NEVER), [name])
+        own = [self._has(name, text) for text in self.texts] or [Where(_HAS, [name])]
+        return Where(_join([each.sql for each in own], " OR ", NEVER), [each for one in own for each in one.parameters])
+
+    def _has(self, name: str, text: str) -> Where:
+        """The rarer text first: most rows are told by it alone."""
+        if not self.whole:
+            return Where(f"({_HAS} AND {_HAS})", [text, name])
+        return Where(f"({_HAS} AND ({_HAS} OR {_HAS}))", [text, name + text, name + "["])
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,18 +167,17 @@ class Either:
     parts: Sequence[Condition]
 
     def where(self, dictionary: Dictionary) -> Where:
-        """Them with OR; an index only where all have the same."""
+        """Them with OR."""
         parts = [part.where(dictionary) for part in self.parts]
         if any(part.sql == ALWAYS for part in parts):
             return Where()
         parts = [part for part in parts if part.sql != NEVER]
         known = [part.operations for part in parts if part.operations is not None]
-        indexes = {part.index for part in parts}
         return Where(
             _join([part.sql for part in parts], " OR ", NEVER),
             [value for part in parts for value in part.parameters],
             frozenset().union(*known) if len(known) == len(parts) else None,
-            indexes.pop() if len(indexes) == 1 else None,
+            parts[0].index if len(parts) == 1 else None,
         )
 
 

@@ -143,7 +143,9 @@ STATUS_METRICS = frozenset(
         "tracekeep_writer_lag_seconds",
         "tracekeep_last_commit_timestamp_seconds",
         "tracekeep_journal_bytes",
+        "tracekeep_journal_limit_bytes",
         "tracekeep_history_bytes",
+        "tracekeep_history_limit_bytes",
         "tracekeep_history_partitions",
     }
 )

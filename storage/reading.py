@@ -44,9 +44,9 @@ class Readers:
         """
         try:
             with self._engine(path).connect() as connection, _deadline(connection, until):
-                connection.exec_driver_sql("BEGIN")
+                raw: Any = connection.connection.driver_connection
+                raw.execute("BEGIN")  # SQLAlchemy's own way takes a tenth of a ms; the pool rolls back
                 yield connection
-                connection.rollback()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             if "interrupted" in str(error):
                 raise QueryTimeout(NARROW) from error

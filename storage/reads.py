@@ -15,14 +15,16 @@ import msgspec
 
 from .accounting import Snapshot, read_snapshot, settle
 from .errors import QueryTimeout, Unavailable
+from .found import Found, cursor_after
 from .group_queries import read_group, read_group_ids, read_groups
 from .journal import Journal
 from .performance import Minutes, PerformanceReader
-from .queries import Found, HistoryReader, cursor_after
+from .queries import HistoryReader
 from .reading import Readers
 from .recent import Recent, read_recent
 from .search import Dictionaries, TraceReader
 from .settings import StoreSettings
+from .span_pages import SpanReader
 from .state import Pulse
 from .tags import TagReader, names_of, values_of
 from .totals import TotalsReader, read_cleared, read_command
@@ -65,10 +67,11 @@ class Reads:
         self._readers = Readers(settings.query_timeout)
         self._partitions = data_dir / "history"
         self._history = HistoryReader(self._partitions, self._readers)
+        self._spans = SpanReader(self._partitions, self._readers)
         self._tags = TagReader(self._partitions, self._readers)
-        self._dictionaries = Dictionaries()
         self.performance = PerformanceReader(self._aggregates, self._readers)
         self._totals = TotalsReader(self._aggregates, self._readers, settings.span_metric_names)
+        self._dictionaries = Dictionaries()
         self._cleared_ns = 0
         self._last_snapshot = Snapshot()
 
@@ -152,17 +155,17 @@ class Reads:
 
     def slow_requests(self, wanted: SpanFilter, limit: int) -> Page[SpanView]:
         """The newest requests that a filter finds."""
-        found = self._history.find_requests(wanted, limit)
+        found = self._spans.find(wanted, limit, None, requests=True)
         return Page(found.items, None, degraded=self._is_behind(found))
 
     def spans(self, wanted: SpanFilter, limit: int, cursor: str | None) -> Page[SpanView]:
         """A page of spans."""
-        found = self._history.find_spans(wanted, limit, cursor)
+        found = self._spans.find(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
 
     def trace(self, trace_id: str, limit: int) -> Page[SpanView]:
         """All spans of a trace."""
-        found = self._history.trace(trace_id, limit + 1)
+        found = self._spans.trace(trace_id, limit + 1)
         behind = self._is_behind(found)
         if behind:
             pending = self._recent().spans(SpanFilter(trace_id=trace_id))

@@ -15,9 +15,9 @@ from . import segments
 from .exceptions import ErrorRow
 from .frames import scan_all
 from .intake import Dictionary, Intake
-from .queries import span_view
 from .records import FrameType
 from .segments import FIRST_FRAME
+from .span_pages import span_view
 from .views import ErrorFilter, ErrorView, SpanFilter, SpanView
 
 LIMIT = 1000

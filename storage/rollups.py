@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from . import sketch
+from .hours import MINUTES, Hours
 from .records import StatusCode
 from .shapes import Shape
 
@@ -24,6 +25,8 @@ OTHER = "(other)"
 
 Key = tuple[int, int]
 """Minute and number of the operation."""
+Row = tuple[int, int, int, int, int, int, int, bytes]
+"""The columns of a rollup from `count` on."""
 Name = tuple[str, str, int, str]
 """Service, span name, kind and release."""
 
@@ -56,15 +59,16 @@ class Rollup:
         self.last = max(self.last, last)
         sketch.add(self.sketch, durations)
 
-    def merge(self, other: Rollup) -> None:
-        """Add another one's spans."""
-        self.count += other.count
-        self.errors += other.errors
-        self.slow += other.slow
-        self.sum += other.sum
-        self.min, self.max = min(self.min, other.min), max(self.max, other.max)
-        self.last = max(self.last, other.last)
-        sketch.merge(self.sketch, other.sketch)
+    def merge(self, rows: Sequence[Row]) -> None:
+        """Add the spans of stored rollups."""
+        counts, errors, slow, sums, lows, highs, lasts, sketches = zip(*rows, strict=True)
+        self.count += sum(counts)
+        self.errors += sum(errors)
+        self.slow += sum(slow)
+        self.sum += sum(sums)
+        self.min, self.max = min(self.min, *lows), max(self.max, *highs)
+        self.last = max(self.last, *lasts)
+        sketch.merge_encoded(self.sketch, sketches)
 
 
 class Ended(NamedTuple):
@@ -81,6 +85,11 @@ class RollupChange:
     rollups: dict[Key, Rollup] = field(default_factory=dict)
     operations: dict[Name, int] = field(default_factory=dict)
 
+    @property
+    def hours(self) -> set[int]:
+        """The hours that it changes something in."""
+        return {minute // MINUTES for minute, _ in self.rollups}
+
 
 class Rollups:
     """The rollups of the minutes that matter, and the numbers of all operations.
@@ -93,9 +102,11 @@ class Rollups:
         self._slow_ns = slow_ns
         self._known: dict[Key, Rollup] = {}
         self.operations: dict[Name, int] = {}
+        self.hours = Hours()
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Read the operations' numbers."""
+        """Read the operations' numbers, and which hours are summed up."""
+        self.hours.load(connection)
         rows = connection.execute("SELECT id, service, name, kind, release FROM operations")
         self.operations = {tuple(name): number for number, *name in rows}
 
@@ -144,16 +155,22 @@ class Rollups:
     def write(self, connection: sqlite3.Connection, change: RollupChange, *, keep: Container[Key] = ()) -> None:
         """Write a change's operations, and its rollups but for those in `keep`."""
         connection.executemany(_UPSERT_OPERATION, [(number, *name) for name, number in change.operations.items()])
-        rows = [_row(key, rollup) for key, rollup in change.rollups.items() if key not in keep]
+        rows = [row_of(key, rollup) for key, rollup in change.rollups.items() if key not in keep]
         connection.executemany(_UPSERT_ROLLUP, rows)
+        self.hours.delete(connection, change.hours)
 
     def take(self, change: RollupChange) -> None:
         """Take a committed change into memory."""
-        self.operations.update(change.operations)
+        self.take_stored(change)
         self._known.update(change.rollups)
         if len(self._known) > _MANY:
             newest = max(minute for minute, _ in self._known)
             self._known = {key: rollup for key, rollup in self._known.items() if key[0] > newest - _KEPT_MINUTES}
+
+    def take_stored(self, change: RollupChange) -> None:
+        """Take in that a change was committed, without its rollups: nothing is added to them soon."""
+        self.operations.update(change.operations)
+        self.hours.take(change.hours)
 
     def everything(self) -> RollupChange:
         """All that memory has."""
@@ -168,6 +185,7 @@ class Rollups:
         self._known.clear()
 
 
-def _row(key: Key, rollup: Rollup) -> tuple[Any, ...]:
+def row_of(key: Key, rollup: Rollup) -> tuple[Any, ...]:
+    """As it is stored, of a minute or an hour."""
     r = rollup
     return (*key, r.count, r.errors, r.slow, r.sum, r.min, r.max, r.last, sketch.encode(r.sketch))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,14 @@ _PAGE = 2000
 """Candidates at a time."""
 _MOST_KNOWN = 8
 """Partitions whose dictionaries are kept: some MB each at most."""
-_SPARSE = 0.25
-"""Share of a partition's time below which an index is better than looking through all rows."""
+_SPARSE = 0.125
+"""Share of a partition below which an index is better than looking through all rows: it costs some times more a row."""
+_BY_OPERATION = "spans_operation"
 _FROM_THE_END = ((1 << 63) - 1, (1 << 63) - 1)
-_COLUMNS = "id, trace_id, span_id, parent_id, operation, attribute_set, start, duration, status, attributes, details"
+_COLUMNS = "id, start, trace_id, span_id, parent_id, operation, attribute_set, duration, status, attributes, details"
+Tally = tuple[int, int, int, int, int, float, int, bytes, int, int]
+"""Number of the operation, status, number of the step, bucket, count, sum of the durations, least or longest of them,
+and of one span that has this: trace id, span id, start."""
 _from_json = msgspec.json.decode
 
 
@@ -65,7 +70,7 @@ class Numbered:
                 trace, span, parent, operations[operation], sets[shared] if shared else {},
                 start, duration, status, own, details,
             )
-            for _id, trace, span, parent, operation, shared, start, duration, status, own, details in rows
+            for _id, start, trace, span, parent, operation, shared, duration, status, own, details in rows
         ]  # fmt: skip
 
 
@@ -120,6 +125,10 @@ class TraceReader:
         """Whether a fault keeps something from the answer, or made the journals answer."""
         return self._pending is not None or bool(self.failures)
 
+    def pending(self, since_ns: int, until_ns: int) -> list[StoredSpan]:
+        """The spans that began in a window and that only the journals have, because of a fault."""
+        return [span for span in self._pending or () if since_ns <= span.start < until_ns]
+
     @property
     def until(self) -> float:
         """The deadline (monotonic)."""
@@ -140,11 +149,12 @@ class TraceReader:
         Raises:
             QueryTimeout: the deadline passed.
         """
-        pending = [span for span in self._pending or () if since_ns <= span.start < until_ns]
+        pending = self.pending(since_ns, until_ns)
         if pending:
             yield pending
         for path in reversed(partition_files(self._directory)):
-            yield from self._partition(path, condition, since_ns, until_ns)
+            for numbered, rows in self._partition(path, condition, (since_ns, until_ns), _COLUMNS, _PAGE):
+                yield numbered.spans(rows)
 
     def traces(self, trace_ids: Collection[bytes]) -> dict[bytes, list[StoredSpan]]:
         """All spans of some traces, by trace id, each by start.
@@ -158,10 +168,11 @@ class TraceReader:
         def read(connection: Connection, numbered: Numbered) -> None:
             last = connection.exec_driver_sql("SELECT max(id) FROM spans").scalar() or 0
             buckets = ",".join(map(str, range((last >> BUCKET_SHIFT) + 1)))
-            rows = connection.exec_driver_sql(
+            rows = _rows(
+                connection,
                 f"SELECT {_COLUMNS} FROM spans WHERE (id >> {BUCKET_SHIFT}) IN ({buckets}) AND trace_id IN ({marks})",
                 tuple(found),
-            ).fetchall()
+            )
             for span in numbered.spans(rows):
                 found[span.trace_id].append(span)
 
@@ -174,31 +185,45 @@ class TraceReader:
             spans.sort(key=lambda span: (span.start, -span.duration, span.span_id))
         return found
 
+    def tallies(
+        self, condition: Condition, since_ns: int, until_ns: int, steps: Steps
+    ) -> Iterator[tuple[Numbered, list[Tally]]]:
+        """The same spans counted, and in no order: what numbers operations, and counts.
+
+        A group may come more than once. Spans that only the journals have are not among them: see `pending`.
+        """
+        for path in reversed(partition_files(self._directory)):
+            begun = self._read(path, lambda connection, numbered: _begin(connection, numbered, condition, since_ns, until_ns))
+            for selection in begun or ():
+                statement, parameters = selection.tally(steps)
+                found = self._read(path, lambda connection, numbered: (numbered, _rows(connection, statement, parameters)))
+                if found is not None:
+                    yield found
+
     # --- one partition ---------------------------------------------------------------------------------------------
 
-    def _partition(self, path: Path, condition: Condition, since: int, until: int) -> Iterator[list[StoredSpan]]:
-        begun = self._read(path, lambda connection, numbered: _begin(connection, numbered, condition, since, until))
-        if begun is None:
-            return
-        where, before, share = begun
-        for statement, parameters in _statements(where, before, share, since, until):
-            place: tuple[int, int] | None = _FROM_THE_END
-            while place is not None:
-                page, place = self._page(path, statement, parameters, place)
-                if page:
-                    yield page
+    def _partition(
+        self, path: Path, condition: Condition, window: tuple[int, int], columns: str, most: int
+    ) -> Iterator[tuple[Numbered, list[Any]]]:
+        begun = self._read(path, lambda connection, numbered: _begin(connection, numbered, condition, *window))
+        for selection in begun or ():
+            before: tuple[int, int] | None = _FROM_THE_END
+            while before is not None:
+                numbered, rows = self._page(path, selection, columns, before, most)
+                before = (rows[-1][1], rows[-1][0]) if len(rows) == most else None
+                if rows:
+                    yield numbered, rows
 
     def _page(
-        self, path: Path, statement: str, parameters: list[Any], place: tuple[int, int]
-    ) -> tuple[list[StoredSpan], tuple[int, int] | None]:
-        """A page, and where the next one begins; None at the end."""
+        self, path: Path, selection: Selection, columns: str, before: tuple[int, int], most: int
+    ) -> tuple[Numbered, list[Any]]:
+        """Rows before a place (start, number); fewer than `most` at the end."""
+        statement, parameters = selection.statement(columns, before, most)
 
-        def read(connection: Connection, numbered: Numbered) -> tuple[list[StoredSpan], tuple[int, int] | None]:
-            rows = connection.exec_driver_sql(statement, (*parameters, *place, _PAGE)).fetchall()
-            more = (rows[-1].start, rows[-1].id) if len(rows) == _PAGE else None
-            return numbered.spans(rows), more
+        def read(connection: Connection, numbered: Numbered) -> tuple[Numbered, list[Any]]:
+            return numbered, _rows(connection, statement, parameters)
 
-        return self._read(path, read) or ([], None)
+        return self._read(path, read) or (Numbered(), [])
 
     def _read(self, path: Path, read: Callable[[Connection, Numbered], Any]) -> Any:
         """In a short transaction; None where the partition can't be read."""
@@ -211,42 +236,108 @@ class TraceReader:
             return None
 
 
-def _begin(
-    connection: Connection, numbered: Numbered, condition: Condition, since: int, until: int
-) -> tuple[Where, int, float] | None:
-    """The condition here, the number after the last row, and the share of the partition's time that is asked for."""
-    window = connection.exec_driver_sql("SELECT min_start, max_end FROM window").first()
-    if window is None or window[0] is None or window[0] >= until or window[1] < since:
-        return None
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Rows of a partition, by number within some bounds or by start through an index."""
+
+    where: str
+    parameters: tuple[Any, ...]
+    index: str | None = None
+    low: int = 0
+    """Numbers from this to the next `_CHUNK`, where there is no index."""
+
+    def statement(self, columns: str, before: tuple[int, int], most: int) -> tuple[str, tuple[Any, ...]]:
+        """SQL for those before a place, the newest first."""
+        if self.index is None:
+            high = min(self.low + _CHUNK, before[1])
+            return (
+                f"SELECT {columns} FROM spans NOT INDEXED WHERE id >= {self.low} AND id < ? AND {self.where} "
+                "ORDER BY id DESC LIMIT ?",
+                (high, *self.parameters, most),
+            )
+        return (
+            f"SELECT {columns} FROM spans INDEXED BY {self.index} WHERE {self.where} AND (start, id) < (?, ?) "
+            "ORDER BY start DESC, id DESC LIMIT ?",
+            (*self.parameters, *before, most),
+        )
+
+
+    def tally(self, steps: Steps) -> tuple[str, tuple[Any, ...]]:
+        """SQL for all of them, counted."""
+        source = "NOT INDEXED" if self.index is None else f"INDEXED BY {self.index}"
+        bounds = f"id >= {self.low} AND id < {self.low + _CHUNK} AND " if self.index is None else ""
+        bucket = _bucket(0, _LARGEST_BUCKET) if steps.bucketed else "0"
+        # of the row that has the least or largest value SQLite takes the columns that are not aggregated
+        return (
+            f"SELECT operation, status, (start - {steps.first} + {steps.step - 1}) / {steps.step} AS place, "
+            f"{bucket} AS bucket, count(*), total(duration), {'min' if steps.least else 'max'}(duration), "
+            f"trace_id, span_id, start FROM spans {source} WHERE {bounds}{self.where} "
+            "GROUP BY operation, status, place, bucket",
+            self.parameters,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How spans are counted: number `n` of a step is of the starts in (first + (n - 1) * step, first + n * step]."""
+
+    first: int
+    step: int
+    bucketed: bool = False
+    """By duration, too: bucket `n` has those up to 2^n ns; -1 those of no length."""
+    least: bool = False
+    """Give the least duration; the longest otherwise."""
+
+
+_LARGEST_BUCKET = 63
+
+
+def _bucket(low: int, high: int) -> str:
+    """SQL for the bucket of a duration, by halves."""
+    if low == high:
+        return str(low) if low else "CASE WHEN duration > 0 THEN 0 ELSE -1 END"
+    middle = (low + high) // 2
+    return f"CASE WHEN duration > {1 << middle} THEN {_bucket(middle + 1, high)} ELSE {_bucket(low, middle)} END"
+
+
+def _rows(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Plain tuples of the driver: for many rows half the time goes into SQLAlchemy's own."""
+    raw: Any = connection.connection.driver_connection
+    found: list[tuple[Any, ...]] = raw.execute(statement, parameters).fetchall()
+    return found
+
+
+def _begin(connection: Connection, numbered: Numbered, condition: Condition, since: int, until: int) -> list[Selection]:
+    """What to select for a condition in a window, the newest first."""
+    first, end = connection.exec_driver_sql("SELECT min_start, max_end FROM window").first() or (None, None)
+    if first is None or first >= until or end < since:
+        return []
     where = condition.where(numbered)
     if where.sql == NEVER:
-        return None
+        return []
     last = connection.exec_driver_sql("SELECT max(id) FROM spans").scalar() or 0
-    asked = min(until, window[1]) - max(since, window[0])
-    return where, last + 1, asked / max(1, window[1] - window[0])
+    share = (min(until, end) - max(since, first)) / max(1, end - first)
+    index = _index(connection, where, share, last, since, until)
+    within = since <= first and end < until and index is None
+    sql = where.sql if within else f"{where.sql} AND start >= ? AND start < ?"
+    parameters = tuple(where.parameters) if within else (*where.parameters, since, until)
+    if index is None:
+        return [Selection(sql, parameters, None, low) for low in range(last // _CHUNK * _CHUNK, -1, -_CHUNK)]
+    if index == _BY_OPERATION and where.operations is None:
+        sql += " AND operation IN (SELECT id FROM operations)"
+    return [Selection(sql, parameters, index)]
 
 
-def _statements(where: Where, before: int, share: float, since: int, until: int) -> Iterator[tuple[str, list[Any]]]:
-    """Statements with which to find all rows, page by page, the newest first."""
-    parameters = [*where.parameters, since, until]
-    through = None
+def _index(connection: Connection, where: Where, share: float, last: int, since: int, until: int) -> str | None:
+    """The index that leads to fewer rows than are worth looking through one after the other."""
     if where.index is not None:
-        through = where.index
-    elif where.operations is not None or share < _SPARSE:
-        through = "spans_operation"
-    if through is not None:
-        named = through == "spans_operation" and where.operations is None
-        source = f"spans INDEXED BY {through} WHERE {where.sql}"
-        source += " AND operation IN (SELECT id FROM operations)" if named else ""
-        yield (
-            f"SELECT {_COLUMNS} FROM {source} AND start >= ? AND start < ? "
-            "AND (start, id) < (?, ?) ORDER BY start DESC, id DESC LIMIT ?",
-            parameters,
-        )
-        return
-    for low in range((before - 1) // _CHUNK * _CHUNK, -1, -_CHUNK):
-        yield (
-            f"SELECT {_COLUMNS} FROM spans NOT INDEXED WHERE {where.sql} AND start >= ? AND start < ? "
-            f"AND id >= {low} AND id < {low + _CHUNK} AND ? > 0 AND id < ? ORDER BY id DESC LIMIT ?",
-            parameters,
-        )
+        return where.index
+    if where.operations is None:
+        return _BY_OPERATION if share < _SPARSE else None
+    enough = int(last * _SPARSE)
+    count = connection.exec_driver_sql(
+        f"SELECT count(*) FROM (SELECT 1 FROM spans INDEXED BY {_BY_OPERATION} WHERE operation IN "
+        f"({','.join(map(str, where.operations))}) AND start >= ? AND start < ? LIMIT ?)",
+        (since, until, enough + 1),
+    ).scalar()
+    return _BY_OPERATION if count is not None and count <= enough else None

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from math import ceil
 
 import msgspec
@@ -27,6 +28,7 @@ Counts = dict[int, int]
 """Count by bucket index."""
 
 _decoder = msgspec.msgpack.Decoder(dict[int, int])
+_all_decoder = msgspec.msgpack.Decoder(list[dict[int, int]])
 
 
 def add(counts: Counts, values: Iterable[int]) -> None:
@@ -40,6 +42,20 @@ def merge(into: Counts, other: Mapping[int, int]) -> None:
     """Add another sketch's counts."""
     for index, count in other.items():
         into[index] = into.get(index, 0) + count
+
+
+def merge_encoded(into: Counts, blobs: Sequence[bytes]) -> None:
+    """Add the counts of stored sketches.
+
+    Together they are one msgpack array: decoding it costs a fraction of decoding each.
+
+    Raises:
+        msgspec.MsgspecError: one of the blobs is no sketch.
+    """
+    array = b"\xdd" + len(blobs).to_bytes(4, "big") + b"".join(blobs)
+    get = into.get
+    for index, count in chain.from_iterable(map(dict.items, _all_decoder.decode(array))):
+        into[index] = get(index, 0) + count
 
 
 def quantile(counts: Mapping[int, int], q: float) -> float:

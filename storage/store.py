@@ -159,6 +159,8 @@ class Store:
             journal_bytes=used_bytes(self.data_dir / "journal"),
             history_bytes=sum(_size(path) for path in files),
             partitions=len(files),
+            journal_limit_bytes=self.settings.journal_max_bytes,
+            history_limit_bytes=self.settings.history_max_bytes,
         )
 
     @staticmethod

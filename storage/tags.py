@@ -16,9 +16,9 @@ import msgspec
 from sqlalchemy import Connection
 
 from .errors import Unavailable
+from .found import Found
 from .jsonable import restored
 from .layout import partition_files
-from .queries import Found
 from .reading import Readers
 from .views import SpanView, TagFilter
 

@@ -383,6 +383,10 @@ class Status(msgspec.Struct, frozen=True):
     journal_bytes: int
     history_bytes: int
     partitions: int
+    journal_limit_bytes: int = 0
+    """`journal_max_bytes` as the process that answers has it."""
+    history_limit_bytes: int = 0
+    """`history_max_bytes`, likewise."""
 
 
 class Command(msgspec.Struct, frozen=True):

@@ -19,6 +19,7 @@ from ..traceql.metrics import MOST_SERIES
 from ..traceql.timeline import MOST_STEPS
 from . import params, plain
 from .params import Window
+from .told import JSON, told
 
 _HOUR = 3600 * 10**9
 _STEPS = 240
@@ -29,6 +30,7 @@ _MS = 10**6
 _DEGRADED = "Some spans may be missing: the history can't be read completely just now (see /health)."
 
 
+@told(JSON, "q", "start", "end", "since", "step", "exemplars", "maxSeries")
 @plain.plainly
 async def query_range(request: Request) -> Response:
     """`GET /tempo/api/metrics/query_range`: a value for each step."""
@@ -50,6 +52,7 @@ async def query_range(request: Request) -> Response:
     return await _answer(request, question, _range_series)
 
 
+@told(JSON, "q", "start", "end", "since", "step", "exemplars", "maxSeries")
 @plain.plainly
 async def query(request: Request) -> Response:
     """`GET /tempo/api/metrics/query`: one value for the whole time."""

@@ -6,23 +6,25 @@ Bounded in time and in spans: what is found until then is as good as any other s
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
+from typing import Any
 
 from ...storage import QueryTimeout, Store
 from ...storage.tags import Values
 from ...storage.tracing import StoredSpan
 from ...storage.views import TagFilter
 from .. import traceql
-from ..traceql.fields import getter
-from ..traceql.model import Attribute, Field, Intrinsic, Query
+from ..traceql.candidates import candidates
+from ..traceql.expressions import compile_expression, is_of_the_span
+from ..traceql.fields import getter, needs_trace
+from ..traceql.model import Attribute, Field, Filter, Intrinsic, Query
 from ..traceql.searching import in_window, traces_of
 from ..traceql.spansets import Spans, compile_pipeline
-from ..traceql.trees import Trace
 from .names import SCOPES, Tag
 
-_SECONDS = 2.0
+_SECONDS = 1.0
 _MOST_SPANS = 20_000
 
 
@@ -46,8 +48,8 @@ def names(store: Store, query: Query, wanted: TagFilter) -> tuple[dict[str, list
 
 def values(store: Store, query: Query, tag: Tag, wanted: TagFilter) -> tuple[Values, bool]:
     """Values of an attribute or intrinsic of the matching spans; and the same."""
-    search, found = _Search(store, query, wanted), Values(wanted.limit)
     fields: list[Field] = [Attribute(scope, tag.name) for scope in tag.scopes] or [Intrinsic(tag.name)]
+    search, found = _Search(store, query, wanted, fields), Values(wanted.limit)
     getters = [getter(field) for field in fields]
     for span, trace in search.spans():
         for get in getters:
@@ -58,21 +60,40 @@ def values(store: Store, query: Query, tag: Tag, wanted: TagFilter) -> tuple[Val
 
 
 class _Search:
-    def __init__(self, store: Store, query: Query, wanted: TagFilter) -> None:
+    """The spans that a query finds.
+
+    Args:
+        fields: what is to be looked up of them.
+    """
+
+    def __init__(self, store: Store, query: Query, wanted: TagFilter, fields: Sequence[Field] = ()) -> None:
         self._reader = store.tracing(until=time.monotonic() + _SECONDS)
         self._pipeline = query.pipeline
         self._since, self._until = wanted.since_ns, wanted.until_ns
+        self._whole_traces = any(map(needs_trace, fields))
 
     @property
     def degraded(self) -> bool:
         return self._reader.degraded
 
-    def spans(self) -> Iterator[tuple[StoredSpan, Trace]]:
-        """Matching spans with their traces, about the newest first, until one of the bounds."""
+    def spans(self) -> Iterator[tuple[StoredSpan, Any]]:
+        """Matching spans, about the newest first, until one of the bounds; with their traces where those are needed."""
         with suppress(QueryTimeout):
-            yield from islice(self._all(), _MOST_SPANS)
+            yield from islice(self._alone() or self._of_traces(), _MOST_SPANS)
 
-    def _all(self) -> Iterator[tuple[StoredSpan, Trace]]:
+    def _alone(self) -> Iterator[tuple[StoredSpan, Any]] | None:
+        """Where a span alone tells everything, traces need not be read: far quicker."""
+        stages = self._pipeline.stages
+        if self._whole_traces or len(stages) != 1 or not isinstance(stages[0], Filter):
+            return None
+        condition = stages[0].condition
+        if condition is None or not is_of_the_span(condition):
+            return None
+        test = compile_expression(condition)
+        pages = self._reader.candidates(candidates(self._pipeline).condition, self._since, self._until)
+        return ((span, None) for page in pages for span in page if test(span, None) is True)
+
+    def _of_traces(self) -> Iterator[tuple[StoredSpan, Any]]:
         run = compile_pipeline(self._pipeline)
         for trace in traces_of(self._reader, self._pipeline, self._since, self._until):
             for found in run([Spans(in_window(trace, self._since, self._until))], trace):

@@ -39,7 +39,7 @@ def plainly(endpoint: Endpoint) -> Endpoint:
         except ProtobufMissing as error:
             return _text(501, f"{error}; or ask for JSON with Accept: application/json")
         except QueryTimeout as error:
-            return _text(503, f"{error} Narrow the time range or the query.", RETRY_AFTER)
+            return _text(503, str(error), RETRY_AFTER)
         except Unavailable as error:
             return _text(503, f"No answer just now: {error}", RETRY_AFTER)
         except SettingError as error:

@@ -15,6 +15,7 @@ from ..offload import QUERIES, ask
 from ..problems import ParameterError
 from ..traceql import FoundSpan, FoundTrace, SearchResult, SpanSet
 from . import legacy, params, plain
+from .told import JSON, told
 
 _LIMIT, _MOST = 20, 10_000
 _SPANS, _MOST_SPANS = 3, 1000
@@ -23,6 +24,7 @@ _UINT32 = (1 << 32) - 1
 _MS = 10**6
 
 
+@told(JSON, "q", "limit", "spss", "start", "end", "tags", "minDuration", "maxDuration")
 @plain.plainly
 async def search(request: Request) -> Response:
     """`GET /tempo/api/search`: by `q`, or by the `tags` and durations of older Grafana."""

@@ -16,6 +16,7 @@ from ..offload import QUERIES, ask
 from ..problems import ParameterError
 from . import narrowed, params, plain
 from .names import INTRINSICS, KEYWORDS, SCOPES, Tag, parse_tag
+from .told import JSON, told
 
 _LIMIT = 5000  # what Grafana asks for
 _MOST = 50_000
@@ -37,24 +38,28 @@ class Value(msgspec.Struct, frozen=True):
     value: str
 
 
+@told(JSON, "scope", "limit", "start", "end", "q")
 @plain.plainly
 async def names_v2(request: Request) -> Response:
     """`GET /tempo/api/v2/search/tags`: names by scope."""
     return await _names(request, lambda scopes: {"scopes": [Scope(*each) for each in scopes.items()], "metrics": {}})
 
 
+@told(JSON, "scope", "limit", "start", "end", "q")
 @plain.plainly
 async def names(request: Request) -> Response:
     """`GET /tempo/api/search/tags`: names without their scopes."""
     return await _names(request, lambda scopes: {"tagNames": _merged(scopes), "metrics": {}})
 
 
+@told(JSON, "limit", "start", "end", "q", path="tag")
 @plain.plainly
 async def values_v2(request: Request) -> Response:
     """`GET /tempo/api/v2/search/tag/{tag}/values`: values with their types."""
     return await _values(request, lambda values: {"tagValues": values, "metrics": {}})
 
 
+@told(JSON, "limit", "start", "end", "q", path="tag")
 @plain.plainly
 async def values(request: Request) -> Response:
     """`GET /tempo/api/search/tag/{tag}/values`: values as text."""

@@ -15,6 +15,7 @@ from ..offload import QUERIES, ask
 from ..problems import ParameterError
 from . import params, plain
 from .params import Window
+from .told import EITHER, told
 
 _ID = re.compile(r"[0-9a-fA-F]{1,32}", re.ASCII)
 _NOT_HEX = re.compile(r"[^0-9a-fA-F]", re.ASCII)
@@ -25,12 +26,14 @@ _DEGRADED = "Some spans may be missing: the history can't be read completely jus
 _SEVEN = 0x7F
 
 
+@told(EITHER, "start", "end", path="trace_id", unknown=True)
 @plain.plainly
 async def trace(request: Request) -> Response:
     """`GET /tempo/api/traces/{trace_id}`: a `Trace`; 404 where none of its spans is retained."""
     return await _answer(request, _v1)
 
 
+@told(EITHER, "start", "end", path="trace_id")
 @plain.plainly
 async def trace_v2(request: Request) -> Response:
     """`GET /tempo/api/v2/traces/{trace_id}`: a `TraceByIDResponse`, with an empty trace where none is retained."""

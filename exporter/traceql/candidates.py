@@ -12,7 +12,7 @@ from ...storage.conditions import All, Anything, Condition, Either, OnAttribute,
 from ...storage.layout import SLOW_INDEX_NS
 from ...storage.records import StatusCode
 from ...storage.tracing import StoredOperation, StoredSpan, stored_id
-from .expressions import compile_expression, is_of_the_span
+from .expressions import compile_expression, is_of_the_span, is_root_test
 from .fields import Getter
 from .model import (
     Attribute,
@@ -28,7 +28,7 @@ from .model import (
     Unary,
 )
 from .patterns import compile_pattern
-from .values import NUMERIC, comparison
+from .values import NUMERIC
 
 _NOTHING = Either(())
 _NO_OPERATION = StoredOperation("", "internal", "", {}, {})
@@ -36,6 +36,7 @@ _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "=": "=", "!=": "!="}
 _EXACT = 10**15
 """Whole numbers up to this are written alike as integers and as floats, but for what follows."""
 _OF_OPERATION = frozenset({"name", "kind", "instrumentation:name", "instrumentation:version"})
+_OF_COLUMNS = frozenset({"duration", "status"})
 _HEX = frozenset("0123456789abcdef")
 
 
@@ -100,12 +101,37 @@ def widen(expression: Expression | None) -> Condition:
         parts = [widen(operand) for operand in expression.operands]
         return _all(parts) if expression.operator == "&&" else _either(parts)
     if isinstance(expression, Attribute):
-        return _of_attribute(expression, expression, (b"true",))
+        return _of_attribute(expression, expression, _Written(("true",), whole=True))
     if isinstance(expression, Unary):
         return _exists(expression) if expression.operator == "exists" else Anything()
     if isinstance(expression, Binary):
         return _comparison(expression)
     return Anything()
+
+
+def is_exact(expression: Expression | None) -> bool:
+    """Whether what storage can ask in place of an expression holds for no other spans."""
+    if isinstance(expression, Junction):
+        return all(map(is_exact, expression.operands))
+    if isinstance(expression, Unary):
+        return expression.operator == "exists" and is_of_operation(expression.operand)
+    if isinstance(expression, Binary):
+        field, other = expression.left, expression.right
+        if isinstance(field, Literal) and expression.operator in _MIRRORED:
+            field, other = other, field
+        if not isinstance(other, Literal):
+            return False
+        if is_root_test(expression) or is_of_operation(field):
+            return True
+        return isinstance(field, Intrinsic) and field.name in _OF_COLUMNS
+    return expression is None or isinstance(expression, Literal)
+
+
+def is_of_operation(field: Expression) -> bool:
+    """Whether a field is the same for all spans of one operation."""
+    if isinstance(field, Attribute):
+        return field.scope in ("resource", "instrumentation") and not field.of_parent
+    return isinstance(field, Intrinsic) and field.name in _OF_OPERATION
 
 
 def _all(parts: list[Condition]) -> Condition:
@@ -121,11 +147,13 @@ def _either(parts: list[Condition]) -> Condition:
 
 def _exists(expression: Unary) -> Condition:
     if isinstance(expression.operand, Attribute):
-        return _of_attribute(expression.operand, expression, ())
+        return _of_attribute(expression.operand, expression, _Written())
     return Anything()
 
 
 def _comparison(expression: Binary) -> Condition:
+    if is_root_test(expression):
+        return OnColumn("parent_id", "IS", None)
     field, operator, literal = expression.left, expression.operator, expression.right
     if isinstance(field, Literal) and operator in _MIRRORED:
         field, operator, literal = literal, _MIRRORED[operator], field
@@ -141,23 +169,35 @@ def _comparison(expression: Binary) -> Condition:
 # --- attributes ---------------------------------------------------------------------------------------------------
 
 
-def _written(operator: str, value: Any) -> tuple[bytes, ...]:
-    """How a value that passes begins in JSON; nothing where it can't be told."""
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Texts one of which stands in the JSON of a value that passes; none where that can't be told."""
+
+    texts: tuple[str, ...] = ()
+    whole: bool = False
+
+
+def _written(operator: str, value: Any) -> _Written:
     if operator == "=~":
-        return tuple(msgspec.json.encode(text) for text in sorted(compile_pattern(value).literals or ()))
+        pattern = compile_pattern(value)
+        if pattern.literals is not None:
+            return _Written(tuple(_json(text) for text in sorted(pattern.literals)), whole=True)
+        return _Written((_json(pattern.within)[1:-1],) if pattern.within else ())
     if operator != "=" or value.__class__ not in (str, bool, int) or (value.__class__ is int and abs(value) >= _EXACT):
-        return ()
-    return (msgspec.json.encode(value),)
+        return _Written()
+    return _Written((_json(value),), whole=True)
 
 
-def _of_attribute(field: Attribute, expression: Expression, written: tuple[bytes, ...]) -> Condition:
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _of_attribute(field: Attribute, expression: Expression, written: _Written) -> Condition:
     if field.of_parent:
         return Anything()
     test = compile_expression(expression)
-    key = msgspec.json.encode(field.name) + b":"
-    begins = (*written, b"[") if written else (b"",)
-    own = OnAttribute(field.name, _on_value(test, field.name), tuple((key + each).decode() for each in begins))
-    details = OnDetails(key.decode())
+    own = OnAttribute(field.name, _on_value(test, field.name), written.texts, written.whole)
+    details = OnDetails(msgspec.json.encode(field.name).decode() + ":")
     if field.scope == "span":
         return own
     if field.scope in ("event", "link"):
@@ -190,20 +230,9 @@ def _of_intrinsic(field: Field, operator: str, value: Any, expression: Expressio
     if name == "status" and operator in ("=", "!="):
         code = int(StatusCode[str.__str__(value).upper()])
         return OnColumn("status", operator, code, "spans_error" if operator == "=" and value == "error" else None)
-    if name == "nestedSetParent":
-        return _of_roots(operator, value)
     if operator != "=" or value.__class__ is not str:
         return OnDetails('"events":') if name.startswith("event:") else Anything()
     return _of_text(name, value)
-
-
-def _of_roots(operator: str, value: Any) -> Condition:
-    """Only roots have a negative number."""
-    if operator in ("<", "<=", "=") and value.__class__ in NUMERIC:
-        holds = comparison(operator)
-        if holds(-1, value) and not holds(0, value):
-            return OnColumn("parent_id", "IS", None)
-    return Anything()
 
 
 def _of_text(name: str, value: str) -> Condition:

@@ -44,7 +44,22 @@ def fields_of(expression: Expression) -> Iterator[Field]:
 
 def is_of_the_span(expression: Expression | None) -> bool:
     """Whether a span alone is enough to tell."""
-    return expression is None or not any(map(needs_trace, fields_of(expression)))
+    if isinstance(expression, Junction):
+        return all(map(is_of_the_span, expression.operands))
+    if expression is None or (isinstance(expression, Binary) and is_root_test(expression)):
+        return True
+    return not any(map(needs_trace, fields_of(expression)))
+
+
+def is_root_test(expression: Binary) -> bool:
+    """Whether it says no more than that a span is a root, such as `nestedSetParent < 0`: no other's is negative."""
+    field, operator, literal = expression.left, expression.operator, expression.right
+    if operator not in ("<", "<=", "=") or str(field) != "nestedSetParent" or not isinstance(literal, Literal):
+        return False
+    if literal.value.__class__ not in NUMERIC:
+        return False
+    holds = comparison(operator)
+    return holds(-1, literal.value) and not holds(0, literal.value)
 
 
 def _junction(expression: Junction) -> Getter:
@@ -90,6 +105,8 @@ def _minus(operand: Getter) -> Getter:
 
 
 def _binary(expression: Binary) -> Getter:
+    if is_root_test(expression):
+        return lambda span, _trace: span.parent_id is None
     left, name = compile_expression(expression.left), expression.operator
     if name in ("=~", "!~") and isinstance(expression.right, Literal):
         test = matching(patterns.compile_pattern(expression.right.value).fullmatch, negated=name == "!~")

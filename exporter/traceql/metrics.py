@@ -5,26 +5,22 @@ As in a search, filters see the spans that began in the window, and their relati
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from ...storage import Store
+from ...storage.conditions import All
 from ...storage.search import TraceReader
-from ...storage.tracing import StoredSpan, hex_id
-from .aggregation import Accumulator, accumulator, label, number
-from .candidates import candidates
-from .comparing import Compared
-from .errors import TraceQLError
+from ...storage.tracing import StoredSpan
+from .candidates import candidates, is_exact, is_of_operation, widen
 from .expressions import compile_expression, is_of_the_span
-from .fields import getter, needs_trace
-from .model import Coalesce, Comparison, Filter, Metric, Pipeline, Query, Select, Value
-from .ranking import Labels, Lines, apply
-from .results import Exemplar, Sample, SeriesList, TimeSeries
+from .fields import needs_trace
+from .gathering import Gathering
+from .model import Coalesce, Comparison, Expression, Filter, Metric, Pipeline, Query, Select
+from .results import SeriesList
 from .searching import in_window, traces_of
-from .spansets import Spans, compile_pipeline, group_key
+from .spansets import Spans, compile_pipeline
 from .timeline import Timeline, over_instant, over_range
 from .trees import Trace
 
@@ -67,7 +63,7 @@ def query_range(
     """
     timeline = over_range(since_ns, until_ns, step_ns)
     wanted = min(_exemplars(query, exemplars), _MOST_EXEMPLARS)
-    return _answer(store, query, timeline, _Gathering(query, timeline, wanted, max_series or MOST_SERIES), deadline)
+    return _answer(store, query, timeline, Gathering(query, timeline, wanted, max_series or MOST_SERIES), deadline)
 
 
 def query_instant(
@@ -81,15 +77,16 @@ def query_instant(
 ) -> SeriesList:
     """One value for each series, over the whole window, both ends included; otherwise as `query_range`."""
     timeline = over_instant(since_ns, until_ns)
-    return _answer(store, query, timeline, _Gathering(query, timeline, 0, max_series or MOST_SERIES), deadline)
+    return _answer(store, query, timeline, Gathering(query, timeline, 0, max_series or MOST_SERIES), deadline)
 
 
-def _answer(
-    store: Store, query: Query, timeline: Timeline, gathering: _Gathering, deadline: float | None
-) -> SeriesList:
+def _answer(store: Store, query: Query, timeline: Timeline, gathering: Gathering, deadline: float | None) -> SeriesList:
     reader = store.tracing(until=None if deadline is None else time.monotonic() + deadline)
-    for span, trace in _spans(reader, query, timeline):
-        gathering.take(span, trace)
+    if _is_countable(query):
+        _count(reader, query, timeline, gathering)
+    else:
+        for span, trace in _spans(reader, query, timeline):
+            gathering.take(span, trace)
     return SeriesList(gathering.series(), degraded=reader.degraded, message=gathering.message)
 
 
@@ -120,11 +117,37 @@ def _spans(reader: TraceReader, query: Query, timeline: Timeline) -> Found:
             yield from ((span, trace) for span in each.spans)
 
 
+def _count(reader: TraceReader, query: Query, timeline: Timeline, gathering: Gathering) -> None:
+    """Let storage count the spans: its conditions are exact."""
+    since, until = timeline.since_ns, timeline.until_ns
+    conditions = _conditions(query.pipeline)
+    tests = [compile_expression(condition) for condition in conditions if condition is not None]
+    for span in reader.pending(since, until):
+        if all(test(span, None) is True for test in tests):
+            gathering.take(span, None)
+    for numbered, tallies in reader.tallies(All([widen(each) for each in conditions]), since, until, gathering.steps):
+        reader.check_deadline()
+        gathering.add(numbered, tallies)
+
+
+def _is_countable(query: Query) -> bool:
+    """Whether operation, status, duration and start of a span tell all."""
+    metric, stages = query.metric, list(_flat(query.pipeline))
+    if not isinstance(metric, Metric) or not all(isinstance(stage, Filter | Select | Coalesce) for stage in stages):
+        return False
+    of_operation = all(is_of_operation(each) or str(each) == "status" for each in metric.by)
+    of_duration = metric.field is None or str(metric.field) == "duration"
+    return of_operation and of_duration and all(map(is_exact, _conditions(query.pipeline)))
+
+
+def _conditions(pipeline: Pipeline) -> list[Expression | None]:
+    return [stage.condition for stage in _flat(pipeline) if isinstance(stage, Filter)]
+
+
 def _alone(query: Query) -> Callable[[StoredSpan], bool] | None:
     """What tells whether a span counts, where it can be told from the span alone."""
     stages = [stage for stage in _flat(query.pipeline) if not isinstance(stage, Select | Coalesce)]
-    conditions = [stage.condition for stage in stages if isinstance(stage, Filter)]
-    metric = query.metric
+    conditions, metric = _conditions(query.pipeline), query.metric
     if len(conditions) < len(stages) or not conditions or not all(map(is_of_the_span, conditions)):
         return None
     if isinstance(metric, Metric) and any(map(needs_trace, [*metric.by, *([metric.field] if metric.field else [])])):
@@ -141,125 +164,3 @@ def _flat(pipeline: Pipeline) -> Iterator[Any]:
             yield from _flat(stage)
         else:
             yield stage
-
-
-# --- the series ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Group:
-    """One combination of the values that are grouped by."""
-
-    labels: Labels
-    accumulator: Accumulator
-    exemplars: list[tuple[int, StoredSpan, Value]] = field(default_factory=list)
-    """Number of the step, span, value."""
-
-
-class _Gathering:
-    """Takes spans, gives series."""
-
-    def __init__(self, query: Query, timeline: Timeline, exemplars: int, max_series: int) -> None:
-        if query.metric is None:
-            raise TraceQLError("not a metrics query: it needs a function such as rate() at its end")
-        self._timeline = timeline
-        self._then = query.then
-        self._max_series = max_series
-        self._groups: dict[Any, _Group] = {}
-        self._left_out = 0
-        self._exemplars = _Ration(exemplars, timeline.count)
-        self._compared = Compared(query.metric, timeline) if isinstance(query.metric, Comparison) else None
-        self._metric = query.metric if isinstance(query.metric, Metric) else Metric("compare")
-        self._by = [(str(each), getter(each)) for each in self._metric.by]
-        self._value = getter(self._metric.field) if self._metric.field is not None else None
-
-    @property
-    def message(self) -> str:
-        """What was left out, if anything."""
-        if not self._left_out:
-            return ""
-        return f"The answer has its first {self._max_series} series; {self._left_out} spans of others were left out."
-
-    def take(self, span: StoredSpan, trace: Trace | None) -> None:
-        """One span."""
-        if self._compared is not None:
-            self._compared.take(span, trace)
-            return
-        values = [get(span, trace) for _name, get in self._by]
-        group = self._group(values)
-        if group is None:
-            self._left_out += 1
-            return
-        place = self._timeline.place(span.start)
-        value = None if self._value is None else self._value(span, trace)
-        group.accumulator.take(place, value)
-        if self._exemplars.left and (self._value is None or number(value) is not None) and self._exemplars.take(place):
-            group.exemplars.append((place, span, value))
-
-    def _group(self, values: list[Value]) -> _Group | None:
-        key = tuple(map(group_key, values))
-        found = self._groups.get(key)
-        if found is None and len(self._groups) < self._max_series:
-            pairs = zip(self._by, values, strict=True)
-            labels = tuple((name, label(value)) for (name, _get), value in pairs if value is not None)
-            if self._by and not labels:
-                labels = ((self._by[0][0], "nil"),)
-            found = self._groups[key] = _Group(labels, accumulator(self._metric, self._timeline))
-        return found
-
-    def series(self) -> Iterator[TimeSeries]:
-        """All of them, by label."""
-        lines = self._compared.lines() if self._compared is not None else self._lines()
-        if self._then:
-            lines = apply(self._then, lines)
-        for labels in sorted(lines, key=str)[: self._max_series if self._compared is None else None]:
-            points = lines[labels]
-            samples = tuple(
-                Sample(self._timeline.end_of(place), point)
-                for place, point in enumerate(points)
-                if not math.isnan(point)
-            )
-            yield TimeSeries(labels, samples, tuple(self._shown(labels, points)))
-
-    def _lines(self) -> Lines:
-        lines: Lines = {}
-        self._of_line: dict[Labels, _Group] = {}
-        if not self._groups and not self._by:
-            self._group([])
-        for group in self._groups.values():
-            for further, points in group.accumulator.points():
-                labels = group.labels + further or (("__name__", self._metric.function),)
-                lines[labels] = points
-                self._of_line.setdefault(labels, group)
-        return lines
-
-    def _shown(self, labels: Labels, points: list[float]) -> Iterator[Exemplar]:
-        """A group's exemplars, with the first of its series; where there is no value of their own, the series' one."""
-        group = self._of_line.get(labels) if self._compared is None else None
-        taken, rest = [], group.exemplars if group is not None else []
-        for place, span, value in rest:
-            shown = number(value)
-            if not math.isnan(points[place]):
-                taken.append((place, span, points[place] if shown is None else shown))
-        if group is not None:
-            group.exemplars = []
-        for _place, span, shown in taken:
-            yield Exemplar(span.trace_id.hex(), hex_id(span.span_id), span.start, shown)
-
-
-class _Ration:
-    """Exemplars, spread over the steps."""
-
-    def __init__(self, count: int, steps: int) -> None:
-        self.left = count
-        self._each = max(1, count // steps)
-        self._taken: dict[int, int] = {}
-
-    def take(self, place: int) -> bool:
-        """Whether there may be one more in a step; then it is counted."""
-        taken = self._taken.get(place, 0)
-        if taken >= self._each:
-            return False
-        self._taken[place] = taken + 1
-        self.left -= 1
-        return True

@@ -28,6 +28,7 @@ class Pattern:
 
     Attributes:
         literals: all texts that it matches, where these are few.
+        within: a text that is in every text that it matches; empty where there is none.
     """
 
     def __init__(self, text: str) -> None:
@@ -35,6 +36,7 @@ class Pattern:
             raise PatternError(f"more than {LONGEST} characters")
         node = read(text)
         self.literals = _literals(node)
+        self.within = max(_required(node), key=len)
         self._match = _matcher(node)
         self._known: dict[str, bool] = {}
 
@@ -131,6 +133,18 @@ def _class(node: Characters) -> str:
 
 def _point(point: int) -> str:
     return rf"\U{point:08x}"
+
+
+def _required(node: Node) -> list[str]:
+    """Texts that are in every text that matches."""
+    found = [""]
+    for part in node.parts if isinstance(node, Sequence) else (node,):
+        low, high = part.ranges[0] if isinstance(part, Characters) and len(part.ranges) == 1 else (0, 1)
+        if isinstance(part, Characters) and low == high and not part.any_case:
+            found[-1] += chr(low)
+        else:
+            found += [*(_required(part) if isinstance(part, Sequence) else ()), ""]
+    return found
 
 
 def _literals(node: Node) -> frozenset[str] | None:

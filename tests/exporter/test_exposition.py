@@ -20,7 +20,7 @@ PARSERS = {
     Format.OPENMETRICS: openmetrics_parser.text_string_to_metric_families,
 }
 formats = pytest.mark.parametrize("fmt", Format, ids=lambda fmt: fmt.name)
-STATUS = Status([Degradation("history", "disk full")], 4711, 0.25, 1_763_900_000_123_456_789, 8192, 123_456, 3)
+STATUS = Status([Degradation("history", "disk full")], 4711, 0.25, 1_763_900_000_123_456_789, 8192, 123_456, 3, 1 << 28, 1 << 30)
 
 
 def counter(*series, name="jobs", text="Jobs that ended."):
@@ -213,8 +213,10 @@ def test_the_stores_own_state():
     }
     assert {name: value for (name, labels), value in got.items() if not labels} == {
         "tracekeep_history_bytes": 123_456,
+        "tracekeep_history_limit_bytes": 1 << 30,
         "tracekeep_history_partitions": 3,
         "tracekeep_journal_bytes": 8192,
+        "tracekeep_journal_limit_bytes": 1 << 28,
         "tracekeep_last_commit_timestamp_seconds": pytest.approx(1_763_900_000.123457),
         "tracekeep_writer_lag_seconds": 0.25,
         "tracekeep_writer_up": 1,

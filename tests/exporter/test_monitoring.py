@@ -7,12 +7,12 @@ from starlette.testclient import TestClient
 
 from tracekeep.exporter import create_app
 from tracekeep.exporter.errors import ERRORS
-from tracekeep.storage.fingerprint import fingerprint
 from tracekeep.exporter.params import parse_instant
 from tracekeep.exporter.performance import COMPARE, PERFORMANCE, SERIES
 from tracekeep.exporter.responses import rfc3339
 from tracekeep.exporter.traces import SPANS
 from tracekeep.storage import open_store
+from tracekeep.storage.fingerprint import fingerprint
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SINCE = 1_795_435_200 * 10**9  # 2026-11-23T12:00:00Z

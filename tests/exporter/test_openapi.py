@@ -39,7 +39,7 @@ def handlers(routes, before=""):
             yield before + route.path, route.endpoint
 
 
-@pytest.mark.parametrize(("path", "handler"), list(handlers(ROUTES)), ids=str)
+@pytest.mark.parametrize(("path", "handler"), [pytest.param(*each, id=each[0]) for each in handlers(ROUTES)])
 def test_every_route_is_described(path, handler):
     """A new route without `described` fails here."""
     assert description_of(handler) is not None, f"say what {path} takes and gives: exporter/described.py"

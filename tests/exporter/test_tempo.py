@@ -59,7 +59,7 @@ def failing(error):
     ("error", "words"),
     [
         (Unavailable("The disk is full."), "The disk is full."),
-        (QueryTimeout("10 s have passed."), "10 s have passed. Narrow the time range or the query."),
+        (QueryTimeout("10 s have passed."), "10 s have passed."),
         (SettingError("data_dir", "", "a path"), "Setting 'data_dir' is ''"),
     ],
 )
@@ -96,7 +96,7 @@ def test_a_query_past_its_deadline_is_stopped(tmp_path):
             with pytest.raises(Refused) as refused:
                 ask(slow)
             assert refused.value.status == 503
-            assert "Narrow the time range or the query." in refused.value.text
+            assert "ask for a shorter window" in refused.value.text
         grafana.values("span.number", q=slow)
     store.close()
 
@@ -191,7 +191,7 @@ paths = st.one_of(
 pairs = st.lists(st.tuples(st.sampled_from(NAMES), pieces), max_size=5)
 requests = st.one_of(
     st.tuples(paths, pairs.map(lambda each: urllib.parse.urlencode(each).encode())),
-    st.tuples(fixed, st.binary(max_size=100)),
+    st.tuples(paths, st.binary(max_size=100)),
 )
 
 

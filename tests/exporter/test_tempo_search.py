@@ -215,3 +215,12 @@ def test_any_tags_make_a_query(pairs):
 
 def escaped(pairs):
     return [(key, value.replace("\\", "\\\\").replace('"', '\\"')) for key, value in pairs]
+
+
+def test_a_trace_whose_root_is_elsewhere_says_so(grafana, shop):
+    """In Tempo's own words, which Grafana knows."""
+    from tk_spans import Recorder
+
+    Recorder(shop.store, "web")("child", parent_id=5)
+    (trace,) = grafana.search('{ name = "child" }').traces
+    assert (trace.rootServiceName, trace.rootTraceName) == ("<root span not yet received>", "")

@@ -61,10 +61,22 @@ class Prometheus:
 
     def query(self, expression):
         """Result of an instant query."""
-        query = urllib.parse.urlencode({"query": expression})
-        answer = get_json(self.port, f"/api/v1/query?{query}")
+        return self.ask("query", query=expression)["result"]
+
+    def ask(self, what, **parameters):
+        """What the HTTP API answers, such as `ask("series", **{"match[]": "up"})`."""
+        answer = get_json(self.port, f"/api/v1/{what}?{urllib.parse.urlencode(parameters)}")
         assert answer["status"] == "success", answer
-        return answer["data"]["result"]
+        return answer["data"]
+
+    def label_values(self, label, selector=None):
+        """Values of a label, of all series or of those that a selector chooses."""
+        chosen = {"match[]": selector} if selector else {}
+        return sorted(self.ask(f"label/{label}/values", **chosen))
+
+    def labels(self, metric):
+        """Names of all labels that series of a metric have."""
+        return {name for series in self.ask("series", **{"match[]": metric}) for name in series}
 
     def value(self, expression):
         """The one value of an expression; 0 where it has none."""
