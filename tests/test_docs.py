@@ -17,13 +17,13 @@ from tracekeep.storage import Status, StoreSettings, schema
 from tracekeep.storage.batch import Counted
 from tracekeep.storage.families import FAMILIES
 from tracekeep.storage.journal import JournalState
-from tracekeep.storage.records import Command, Event, Extra, FrameType, Link, Origin, SpanRecord
+from tracekeep.storage.records import Command, Event, Extra, FrameType, Link, LogRecord, Origin, SpanRecord
 from tracekeep.storage.state import WriterState
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FORMAT = (ROOT / "storage/FORMAT.md").read_text()
-STRUCTS = (Origin, SpanRecord, Extra, Event, Link, Command, JournalState, WriterState, Counted)
+STRUCTS = (Origin, SpanRecord, LogRecord, Extra, Event, Link, Command, JournalState, WriterState, Counted)
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "storage/FORMAT.md")
 QUOTED = set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
