@@ -3,9 +3,9 @@
 The spans are spread evenly over the days and over about a partition for each, as retention leaves them; another process
 holds the writer's role, and a third one journals 4,000 spans/s for it. Asked is the store, in this process, by one
 thread: traces by their ids (some of which nobody has recorded), pages of 50 spans of the last hour by service, name,
-kind, status, duration and attribute, TraceQL searches on an attribute, and the summary of performance in the last hour. Each goal is about the wall's
-clock: the 99th percentile for traces, the 95th for the others; the CPU time of the same percentile is told beside it,
-as a busy machine changes it less. Left out: HTTP and JSON, and a cold page cache.
+kind, status, duration and attribute, TraceQL searches on an attribute, and the summary of performance in the last hour.
+Each goal is about the wall's clock: the 99th percentile for traces, the 95th for the others; the CPU time of the same
+percentile is told beside it, as a busy machine changes it less. Left out: HTTP and JSON, and a cold page cache.
 """
 
 import random
