@@ -64,7 +64,7 @@ class ErrorJournal:
                 span_id=context.span_id if valid and context is not None else 0,
                 flags=int(context.trace_flags) if valid and context is not None else 0,
                 origin=self._origin(resource),
-                time=time_ns or time.time_ns(),
+                time=time_ns if time_ns > 0 else time.time_ns(),
                 severity=severity,
                 logger=cleaner.text(logger),
                 event=cleaner.text(event),

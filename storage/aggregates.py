@@ -257,6 +257,7 @@ class Aggregates:
         with engine.transaction(self._connection) as connection:
             self._write(connection, everything)
             self.edges.write_all(connection)
+        self._rollups.hours.load(self._connection)
 
     @property
     def is_new(self) -> bool:
@@ -268,6 +269,8 @@ class Aggregates:
         self._rollups.forget()
         with engine.transaction(self._connection) as connection:
             connection.execute("DELETE FROM rollups")
+            connection.execute("DELETE FROM rollup_hours")
+        self._rollups.load(self._connection)
 
     def apply_rollups(self, change: Change, *, keep: Container[tuple[int, int]] = ()) -> None:
         """Commit a change's rollups alone, but for those in `keep`.
@@ -277,11 +280,15 @@ class Aggregates:
         """
         with engine.transaction(self._connection) as connection:
             self._rollups.write(connection, change.rollups, keep=keep)
-        self._rollups.operations.update(change.rollups.operations)
+        self._rollups.take_stored(change.rollups)
 
     def recent_rollups(self) -> frozenset[tuple[int, int]]:
         """Minutes and operations that memory has, so that nothing needs to be counted anew for them."""
         return self._rollups.recent()
+
+    def sum_up_hours(self, now: float, seconds: float) -> None:
+        """See `Hours.sum_up`."""
+        self._rollups.hours.sum_up(self._connection, now, seconds)
 
     def make_durable(self) -> None:
         """See `engine.make_durable`."""
@@ -294,6 +301,7 @@ class Aggregates:
         oldest = int((now - self._settings.rollup_max_age) // 60)
         with engine.transaction(self._connection) as connection:
             connection.execute("DELETE FROM rollups WHERE minute < ?", (oldest,))
+            self._rollups.hours.prune(connection, oldest)
             connection.execute(
                 "DELETE FROM commands WHERE id IN (SELECT id FROM commands ORDER BY applied DESC LIMIT -1 OFFSET ?)",
                 (_KEPT_COMMANDS,),

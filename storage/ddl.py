@@ -48,6 +48,11 @@ AGGREGATES = (
         "labels) ) WITHOUT ROWID"
     ),
     (
+        "CREATE TABLE rollup_hours ( hour INTEGER NOT NULL, operation INTEGER NOT NULL, count INTEGER NOT NULL, errors "
+        "INTEGER NOT NULL, slow INTEGER NOT NULL, sum BIGINT NOT NULL, min BIGINT NOT NULL, max BIGINT NOT NULL, last "
+        "BIGINT NOT NULL, sketch BLOB NOT NULL, PRIMARY KEY (hour, operation) ) WITHOUT ROWID"
+    ),
+    (
         "CREATE TABLE rollups ( minute INTEGER NOT NULL, operation INTEGER NOT NULL, count INTEGER NOT NULL, errors "
         "INTEGER NOT NULL, slow INTEGER NOT NULL, sum BIGINT NOT NULL, min BIGINT NOT NULL, max BIGINT NOT NULL, last "
         "BIGINT NOT NULL, sketch BLOB NOT NULL, PRIMARY KEY (minute, operation) ) WITHOUT ROWID"

@@ -134,7 +134,7 @@ class RecentErrors:
         own = [(key, value) for key, value in attributes.items() if not key.startswith(_NOT_CONTEXT)]
         return ErrorRow(
             id=0,
-            time=min(max(time, 0), _MAX_TIME),
+            time=min(max(time, 1), _MAX_TIME),
             service=service,
             type=type_,
             message=message,

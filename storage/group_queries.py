@@ -15,6 +15,7 @@ from .schema import error_groups
 from .views import ErrorGroup, GroupFilter, HourCount, Page, Release, Sample
 
 SORTS = ("last_seen", "first_seen", "count")
+_ID_BYTES = 8
 _from_json = msgspec.json.decode
 
 
@@ -96,7 +97,8 @@ def _decode_cursor(cursor: str, sort: str) -> tuple[int, str]:
     try:
         plain = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode()
         name, value, group = plain.split(":")
-        if name == sort and 0 <= int(value) < 1 << 63 and _encode_cursor(name, int(value), group) == cursor:
+        is_ours = len(bytes.fromhex(group)) == _ID_BYTES and 0 <= int(value) < 1 << 63
+        if is_ours and name == sort and _encode_cursor(name, int(value), group) == cursor:
             return int(value), group
     except (ValueError, binascii.Error):
         pass

@@ -56,7 +56,7 @@ def swap(directory: Path, leaving: list[Path], wanted: list[bytes], limit: int) 
         _build(following, [*([before] if before.exists() else []), *leaving], leaving, (wanted, limit))
     except (sqlite3.Error, OSError) as error:
         _logger.warning("tracekeep: traces of open error groups could not be kept: %s", error)
-        engine.remove(following)
+        _remove(following)
         for path in leaving:
             engine.remove(path)
         return
@@ -72,8 +72,8 @@ def finish_swap(directory: Path) -> None:
     following = directory / _NEXT
     if not following.exists():
         return
-    if Path(f"{following}-wal").exists():  # made half: what it was to stand for is still there
-        engine.remove(following)
+    if any(log.exists() for log in _logs(following)):  # made half: what it was to stand for is still there
+        _remove(following)
         return
     try:
         with closing(_connect(following)) as connection:
@@ -90,6 +90,16 @@ def finish_swap(directory: Path) -> None:
         engine.remove(following)
     else:
         following.rename(directory / KEPT)
+
+
+def _logs(path: Path) -> list[Path]:
+    return [Path(f"{path}-wal"), Path(f"{path}-journal")]
+
+
+def _remove(path: Path) -> None:
+    engine.remove(path)
+    for log in _logs(path):
+        log.unlink(missing_ok=True)
 
 
 def _traces(path: Path) -> set[bytes]:

@@ -23,6 +23,9 @@ CREATE TABLE producers ( journal TEXT NOT NULL, metric TEXT NOT NULL, PRIMARY KE
 CREATE TABLE readings ( journal TEXT NOT NULL, metric TEXT NOT NULL, labels TEXT NOT NULL, series TEXT NOT NULL, \
 value REAL, sum REAL NOT NULL, buckets BLOB, time BIGINT NOT NULL, \
 PRIMARY KEY (journal, metric, labels) ) WITHOUT ROWID;
+CREATE TABLE rollup_hours ( hour INTEGER NOT NULL, operation INTEGER NOT NULL, count INTEGER NOT NULL, \
+errors INTEGER NOT NULL, slow INTEGER NOT NULL, sum BIGINT NOT NULL, min BIGINT NOT NULL, max BIGINT NOT NULL, \
+last BIGINT NOT NULL, sketch BLOB NOT NULL, PRIMARY KEY (hour, operation) ) WITHOUT ROWID;
 CREATE TABLE series ( metric TEXT NOT NULL, labels TEXT NOT NULL, start BIGINT NOT NULL, updated BIGINT NOT NULL, \
 touched BIGINT NOT NULL, hidden INTEGER NOT NULL, value REAL, sum REAL NOT NULL, buckets BLOB, exemplars BLOB, \
 PRIMARY KEY (metric, labels) ) WITHOUT ROWID;

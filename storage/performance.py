@@ -1,7 +1,8 @@
 """Performance over any window, from the rollups: sums, time series and comparisons, without looking at spans.
 
 A rollup is of one operation in one minute. So a window is answered by the whole minutes that it touches: the spans
-that ended in them, no matter when they began. `counted` in an answer says which minutes these are.
+that ended in them, no matter when they began. `counted` in an answer says which minutes these are. Inside of a long
+window, hours that have been summed up (`hours.py`) stand for their minutes.
 
 Rows are read in slices, each in a transaction of its own: however long the window, no query keeps the writer from
 starting its log anew. A minute that is being written may be read as it was or as it is; nothing is counted twice.
@@ -9,8 +10,10 @@ starting its log anew. A minute that is being written may be read as it was or a
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,11 +49,17 @@ REQUESTS = (SpanKind.SERVER, SpanKind.CONSUMER)
 _SHIFTED = 0.95
 _SLICE = 4000  # rows of a transaction: some 10 ms
 _OPERATIONS = "SELECT id, service, name, kind, release FROM operations"
+_HOURS = (
+    "SELECT hour * 60, operation, count, errors, slow, sum, min, max, last, sketch FROM rollup_hours "
+    "WHERE hour >= ? AND hour < ?{chosen}"
+)
+_HAS_HOUR = "SELECT 1 FROM rollup_hours WHERE hour = ? LIMIT 1"
 _ROLLUPS = (
     "SELECT minute, operation, count, errors, slow, sum, min, max, last, sketch FROM rollups "
     "WHERE minute >= ?1 AND minute <= ?3 AND (minute > ?1 OR operation > ?2){chosen} "
     "ORDER BY minute, operation LIMIT {limit}"
 )
+_FOREVER = 60 << 40  # a step that has all minutes, and whole hours
 _MANY = 1000  # operations that are listed in a query; more are sorted out here
 
 
@@ -156,29 +165,67 @@ class PerformanceReader:
     # --- rows ------------------------------------------------------------------------------------------------------
 
     def _read(
-        self, minutes: Minutes, wanted: PerformanceFilter, by: str, step: int = 1 << 40
+        self, minutes: Minutes, wanted: PerformanceFilter, by: str, step: int = _FOREVER
     ) -> Iterator[tuple[_Key, int, list[Row]]]:
         """The rollups of some minutes, some at a time: their group, which step they are in, and themselves."""
         until = self._readers.deadline()
         keys = self._keys(wanted, by, until)
-        chosen = f" AND operation IN ({','.join(map(str, keys))})" if len(keys) <= _MANY else ""
-        query = _ROLLUPS.format(chosen=chosen, limit=_SLICE)
-        place = (minutes.first - 1, 1 << 62)
-        while keys:
-            if time.monotonic() > until:
-                raise QueryTimeout(NARROW)
-            with self._readers.connect(self._path, until) as connection:
-                raw: Any = connection.connection.driver_connection
-                rows = raw.execute(query, (*place, minutes.last)).fetchall()
+        for rows in self._rows(minutes, keys, until, by_hours=step % 60 == 0) if keys else ():
             found: dict[tuple[_Key, int], list[Row]] = {}
             for row in rows:
                 if row[1] in keys:
                     found.setdefault((keys[row[1]], row[0] // step), []).append(row[2:])
             for (key, number), some in found.items():
                 yield key, number, some
+
+    def _rows(
+        self, minutes: Minutes, keys: Collection[int], until: float, *, by_hours: bool
+    ) -> Iterator[list[tuple[Any, ...]]]:
+        """Rows of minutes, and of whole hours where there are any, each list of a transaction of its own."""
+        chosen = f" AND operation IN ({','.join(map(str, keys))})" if len(keys) <= _MANY else ""
+        first, end = -(-minutes.first // 60), (minutes.last + 1) // 60
+        if not by_hours or first >= end:
+            yield from self._minutes(minutes, chosen, until)
+            return
+        yield from self._minutes(Minutes(minutes.first, first * 60 - 1), chosen, until)
+        length = max(1, _SLICE // len(keys))
+        for begin in range(first, end, length):
+            rows, missing = self._hours(begin, min(end, begin + length), chosen, until)
+            yield rows
+            for gap in missing:
+                yield from self._minutes(gap, chosen, until)
+        yield from self._minutes(Minutes(end * 60, minutes.last), chosen, until)
+
+    def _hours(self, begin: int, end: int, chosen: str, until: float) -> tuple[list[tuple[Any, ...]], list[Minutes]]:
+        """Rows of whole hours, and the minutes of those that are not summed up, of one state of the database."""
+        missing: list[Minutes] = []
+        with self._connect(until) as raw:
+            rows = raw.execute(_HOURS.format(chosen=chosen), (begin, end)).fetchall()
+            for hour in range(begin, end):
+                if raw.execute(_HAS_HOUR, (hour,)).fetchone() is None:
+                    start = missing.pop().first if missing and missing[-1].last == hour * 60 - 1 else hour * 60
+                    missing.append(Minutes(start, hour * 60 + 59))
+        return rows, missing
+
+    def _minutes(self, minutes: Minutes, chosen: str, until: float) -> Iterator[list[tuple[Any, ...]]]:
+        query = _ROLLUPS.format(chosen=chosen, limit=_SLICE)
+        place = (minutes.first, -1)
+        while minutes.first <= minutes.last:
+            with self._connect(until) as raw:
+                rows = raw.execute(query, (*place, minutes.last)).fetchall()
+            yield rows
             if len(rows) < _SLICE:
                 return
             place = rows[-1][:2]
+
+    @contextmanager
+    def _connect(self, until: float) -> Iterator[sqlite3.Connection]:
+        """The driver's own connection, for a short transaction."""
+        if time.monotonic() > until:
+            raise QueryTimeout(NARROW)
+        with self._readers.connect(self._path, until) as connection:
+            raw: Any = connection.connection.driver_connection
+            yield raw
 
     def _keys(self, wanted: PerformanceFilter, by: str, until: float) -> dict[int, _Key]:
         """The groups of the operations that are wanted, by their numbers."""
@@ -186,8 +233,7 @@ class PerformanceReader:
         if wanted.kind is not None:
             kinds = (SpanKind[wanted.kind.upper()],)
         group = _GROUPS[by]
-        with self._readers.connect(self._path, until) as connection:
-            raw: Any = connection.connection.driver_connection
+        with self._connect(until) as raw:
             rows = raw.execute(_OPERATIONS).fetchall()
         return {
             number: group(service, name, kind, release)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from . import sketch
+from .hours import MINUTES, Hours
 from .records import StatusCode
 from .shapes import Shape
 
@@ -84,6 +85,11 @@ class RollupChange:
     rollups: dict[Key, Rollup] = field(default_factory=dict)
     operations: dict[Name, int] = field(default_factory=dict)
 
+    @property
+    def hours(self) -> set[int]:
+        """The hours that it changes something in."""
+        return {minute // MINUTES for minute, _ in self.rollups}
+
 
 class Rollups:
     """The rollups of the minutes that matter, and the numbers of all operations.
@@ -96,9 +102,11 @@ class Rollups:
         self._slow_ns = slow_ns
         self._known: dict[Key, Rollup] = {}
         self.operations: dict[Name, int] = {}
+        self.hours = Hours()
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Read the operations' numbers."""
+        """Read the operations' numbers, and which hours are summed up."""
+        self.hours.load(connection)
         rows = connection.execute("SELECT id, service, name, kind, release FROM operations")
         self.operations = {tuple(name): number for number, *name in rows}
 
@@ -147,16 +155,22 @@ class Rollups:
     def write(self, connection: sqlite3.Connection, change: RollupChange, *, keep: Container[Key] = ()) -> None:
         """Write a change's operations, and its rollups but for those in `keep`."""
         connection.executemany(_UPSERT_OPERATION, [(number, *name) for name, number in change.operations.items()])
-        rows = [_row(key, rollup) for key, rollup in change.rollups.items() if key not in keep]
+        rows = [row_of(key, rollup) for key, rollup in change.rollups.items() if key not in keep]
         connection.executemany(_UPSERT_ROLLUP, rows)
+        self.hours.delete(connection, change.hours)
 
     def take(self, change: RollupChange) -> None:
         """Take a committed change into memory."""
-        self.operations.update(change.operations)
+        self.take_stored(change)
         self._known.update(change.rollups)
         if len(self._known) > _MANY:
             newest = max(minute for minute, _ in self._known)
             self._known = {key: rollup for key, rollup in self._known.items() if key[0] > newest - _KEPT_MINUTES}
+
+    def take_stored(self, change: RollupChange) -> None:
+        """Take in that a change was committed, without its rollups: nothing is added to them soon."""
+        self.operations.update(change.operations)
+        self.hours.take(change.hours)
 
     def everything(self) -> RollupChange:
         """All that memory has."""
@@ -171,6 +185,7 @@ class Rollups:
         self._known.clear()
 
 
-def _row(key: Key, rollup: Rollup) -> tuple[Any, ...]:
+def row_of(key: Key, rollup: Rollup) -> tuple[Any, ...]:
+    """As it is stored, of a minute or an hour."""
     r = rollup
     return (*key, r.count, r.errors, r.slow, r.sum, r.min, r.max, r.last, sketch.encode(r.sketch))

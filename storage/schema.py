@@ -7,6 +7,8 @@ integers of nanoseconds; see FORMAT.md for the text and blob columns.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BLOB,
     REAL,
@@ -134,19 +136,26 @@ operations = Table(
     UniqueConstraint("service", "name", "kind", "release"),
 )
 
+
+def _rolled_up() -> tuple[Column[Any], ...]:
+    return (
+        Column("operation", Integer, nullable=False),
+        Column("count", Integer, nullable=False),
+        Column("errors", Integer, nullable=False),
+        Column("slow", Integer, nullable=False),
+        Column("sum", BigInteger, nullable=False),
+        Column("min", BigInteger, nullable=False),
+        Column("max", BigInteger, nullable=False),
+        Column("last", BigInteger, nullable=False, comment="when the latest of them ended"),
+        Column("sketch", BLOB, nullable=False, comment="see sketch.py"),
+    )
+
+
 rollups = Table(
     "rollups",
     aggregates,
     Column("minute", Integer, nullable=False, comment="minutes since the epoch in which the spans ended"),
-    Column("operation", Integer, nullable=False),
-    Column("count", Integer, nullable=False),
-    Column("errors", Integer, nullable=False),
-    Column("slow", Integer, nullable=False),
-    Column("sum", BigInteger, nullable=False),
-    Column("min", BigInteger, nullable=False),
-    Column("max", BigInteger, nullable=False),
-    Column("last", BigInteger, nullable=False, comment="when the latest of them ended"),
-    Column("sketch", BLOB, nullable=False, comment="see sketch.py"),
+    *_rolled_up(),
     PrimaryKeyConstraint("minute", "operation"),  # performance over a window of minutes
     sqlite_with_rowid=False,
 )
@@ -172,6 +181,16 @@ error_groups = Table(
     Column("samples", TEXT, nullable=False, comment="JSON array of [trace id, span id, time]: the first, the newest"),
     Column("hours", BLOB, nullable=False, comment="msgpack map, hours since the epoch: count"),
     PrimaryKeyConstraint("id"),
+    sqlite_with_rowid=False,
+)
+
+rollup_hours = Table(
+    "rollup_hours",
+    aggregates,
+    Column("hour", Integer, nullable=False, comment="hours since the epoch"),
+    *_rolled_up(),
+    PrimaryKeyConstraint("hour", "operation"),  # performance over a window of days
+    comment="the same of whole hours: equal to their minutes, or not there",
     sqlite_with_rowid=False,
 )
 

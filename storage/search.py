@@ -33,9 +33,9 @@ _SPARSE = 0.125
 _BY_OPERATION = "spans_operation"
 _FROM_THE_END = ((1 << 63) - 1, (1 << 63) - 1)
 _COLUMNS = "id, start, trace_id, span_id, parent_id, operation, attribute_set, duration, status, attributes, details"
-_VALUES = "id, start, operation, status, duration, trace_id, span_id"
-Values = tuple[int, int, int, int, int, bytes, int]
-"""Number, start, number of the operation, status, duration, trace id, span id."""
+Tally = tuple[int, int, int, int, int, float, int, bytes, int, int]
+"""Number of the operation, status, number of the step, bucket, count, sum of the durations, least or longest of them,
+and of one span that has this: trace id, span id, start."""
 _from_json = msgspec.json.decode
 
 
@@ -185,14 +185,20 @@ class TraceReader:
             spans.sort(key=lambda span: (span.start, -span.duration, span.span_id))
         return found
 
-    def values(self, condition: Condition, since_ns: int, until_ns: int) -> Iterator[tuple[Numbered, list[Values]]]:
-        """The same without what most questions don't look at, and in no order: what numbers operations, and rows.
+    def tallies(
+        self, condition: Condition, since_ns: int, until_ns: int, steps: Steps
+    ) -> Iterator[tuple[Numbered, list[Tally]]]:
+        """The same spans counted, and in no order: what numbers operations, and counts.
 
-        Spans that only the journals have are not among them: see `pending`.
+        A group may come more than once. Spans that only the journals have are not among them: see `pending`.
         """
         for path in reversed(partition_files(self._directory)):
-            for numbered, rows in self._partition(path, condition, (since_ns, until_ns), _VALUES, _CHUNK):
-                yield numbered, rows
+            begun = self._read(path, lambda connection, numbered: _begin(connection, numbered, condition, since_ns, until_ns))
+            for selection in begun or ():
+                statement, parameters = selection.tally(steps)
+                found = self._read(path, lambda connection, numbered: (numbered, _rows(connection, statement, parameters)))
+                if found is not None:
+                    yield found
 
     # --- one partition ---------------------------------------------------------------------------------------------
 
@@ -254,6 +260,44 @@ class Selection:
             "ORDER BY start DESC, id DESC LIMIT ?",
             (*self.parameters, *before, most),
         )
+
+
+    def tally(self, steps: Steps) -> tuple[str, tuple[Any, ...]]:
+        """SQL for all of them, counted."""
+        source = "NOT INDEXED" if self.index is None else f"INDEXED BY {self.index}"
+        bounds = f"id >= {self.low} AND id < {self.low + _CHUNK} AND " if self.index is None else ""
+        bucket = _bucket(0, _LARGEST_BUCKET) if steps.bucketed else "0"
+        # of the row that has the least or largest value SQLite takes the columns that are not aggregated
+        return (
+            f"SELECT operation, status, (start - {steps.first} + {steps.step - 1}) / {steps.step} AS place, "
+            f"{bucket} AS bucket, count(*), total(duration), {'min' if steps.least else 'max'}(duration), "
+            f"trace_id, span_id, start FROM spans {source} WHERE {bounds}{self.where} "
+            "GROUP BY operation, status, place, bucket",
+            self.parameters,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How spans are counted: number `n` of a step is of the starts in (first + (n - 1) * step, first + n * step]."""
+
+    first: int
+    step: int
+    bucketed: bool = False
+    """By duration, too: bucket `n` has those up to 2^n ns; -1 those of no length."""
+    least: bool = False
+    """Give the least duration; the longest otherwise."""
+
+
+_LARGEST_BUCKET = 63
+
+
+def _bucket(low: int, high: int) -> str:
+    """SQL for the bucket of a duration, by halves."""
+    if low == high:
+        return str(low) if low else "CASE WHEN duration > 0 THEN 0 ELSE -1 END"
+    middle = (low + high) // 2
+    return f"CASE WHEN duration > {1 << middle} THEN {_bucket(middle + 1, high)} ELSE {_bucket(low, middle)} END"
 
 
 def _rows(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:

@@ -13,6 +13,8 @@ from .rebuild import rebucket
 
 _logger = logging.getLogger("tracekeep")
 
+_SUMMING = 0.02  # s a second for rollups of hours, while there are any to be made
+
 
 class Upkeep:
     """The writer's housekeeping; every method can be tried again after a failure.
@@ -37,6 +39,8 @@ class Upkeep:
         self._finish_dead()
         self._rebucket()
         self._tend_exemplars()
+        with self._custody.blaming("aggregates"):
+            self._custody.databases.aggregates.sum_up_hours(time.time(), _SUMMING)
 
     def retire_old(self) -> None:
         """Drop what retention no longer keeps."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Protocol
+import operator
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
 
 from .model import Duration, Metric, Value
 from .timeline import Timeline
@@ -15,11 +16,25 @@ Points = list[float]
 """A value for each step; NaN where there is none."""
 
 
+class Tallied(NamedTuple):
+    """What storage has counted of spans with durations in one bucket, in ns."""
+
+    bucket: int
+    count: int
+    total: float
+    extreme: int
+    """The least one for `min_over_time`, otherwise the longest."""
+
+
 class Accumulator(Protocol):
     """Takes the spans of one series."""
 
     def take(self, place: int, value: Value) -> None:
         """One span's value, at the number of its step."""
+        ...
+
+    def add(self, place: int, tally: Tallied) -> None:
+        """Many spans, by their durations."""
         ...
 
     def points(self) -> Iterator[tuple[tuple[tuple[str, Value], ...], Points]]:
@@ -58,8 +73,14 @@ class _Count:
     def take(self, place: int, _value: Value) -> None:
         self._counts[place] += 1
 
+    def add(self, place: int, tally: Tallied) -> None:
+        self._counts[place] += tally.count
+
     def points(self) -> Iterator[tuple[tuple[tuple[str, Value], ...], Points]]:
         yield (), [count / self._divisor for count in self._counts]
+
+
+_EXTREME: dict[str, Callable[[float, float], float]] = {"min": min, "max": max}
 
 
 class _Reduction:
@@ -74,16 +95,17 @@ class _Reduction:
         taken = number(value)
         if taken is None:
             return
-        have = self._values[place]
-        self._counts[place] += 1
-        if self._counts[place] == 1:
+        self._merge(place, 1, taken)
+
+    def add(self, place: int, tally: Tallied) -> None:
+        self._merge(place, tally.count, (tally.extreme if self._name in _EXTREME else tally.total) / _SECOND)
+
+    def _merge(self, place: int, count: int, taken: float) -> None:
+        self._counts[place] += count
+        if self._counts[place] == count:
             self._values[place] = taken
-        elif self._name == "min":
-            self._values[place] = min(have, taken)
-        elif self._name == "max":
-            self._values[place] = max(have, taken)
         else:
-            self._values[place] = have + taken
+            self._values[place] = _EXTREME.get(self._name, operator.add)(self._values[place], taken)
 
     def points(self) -> Iterator[tuple[tuple[tuple[str, Value], ...], Points]]:
         if self._name == "avg":
@@ -118,10 +140,17 @@ class _Buckets:
     def take(self, place: int, value: Value) -> None:
         bucket = bucket_of(value)
         if bucket is not None:
-            counts = self._counts.get(bucket)
-            if counts is None:
-                counts = self._counts[bucket] = [0] * self._steps
-            counts[place] += 1
+            self._merge(place, bucket, 1)
+
+    def add(self, place: int, tally: Tallied) -> None:
+        if tally.bucket >= 0:
+            self._merge(place, (1 << tally.bucket) / _SECOND, tally.count)
+
+    def _merge(self, place: int, bucket: float, count: int) -> None:
+        counts = self._counts.get(bucket)
+        if counts is None:
+            counts = self._counts[bucket] = [0] * self._steps
+        counts[place] += count
 
 
 class _Histogram(_Buckets):
@@ -169,6 +198,19 @@ def quantile_of(quantile: float, buckets: list[tuple[float, int]]) -> float:
 
 
 def label(value: Value) -> Value:
-    """A value as a label; what is missing is the text `nil`."""
+    """A value as a label, which can be a key; what is missing is the text `nil`."""
     plain = to_plain(first(value))
-    return "nil" if plain is None else plain
+    return "nil" if plain is None else _frozen(plain)
+
+
+def _frozen(value: Value) -> Value:
+    return tuple(map(_frozen, value)) if value.__class__ is list else value
+
+
+def thawed(labels: tuple[tuple[str, Value], ...]) -> tuple[tuple[str, Value], ...]:
+    """Labels with lists in them again."""
+    return tuple((name, _thawed(value)) for name, value in labels)
+
+
+def _thawed(value: Value) -> Value:
+    return list(map(_thawed, value)) if value.__class__ is tuple else value

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...storage.tracing import StoredSpan
-from .aggregation import Points
+from .aggregation import Points, label
 from .expressions import compile_expression
 from .model import Comparison, Kind, Status, Value
 from .ranking import Labels, Lines
 from .spansets import group_key
 from .timeline import Timeline
-from .values import from_stored, to_plain
+from .values import from_stored
 
 _MOST_VALUES = 1000
 """Values of one attribute that are told apart; spans with further ones count in the total alone."""
@@ -54,7 +54,7 @@ class Compared:
         crowded: dict[str, None] = {}
         for name, side in self._sides.items():
             for attribute, (total, values) in side.counts.items():
-                ranked = sorted(values.values(), key=lambda each: (-sum(each[1]), str(each[0])))
+                ranked = sorted(values.values(), key=lambda each: (-sum(each[1]), repr(each[0])))
                 for value, points in ranked[:top]:
                     lines[("__meta_type", name), (attribute, value)] = points
                 lines[("__meta_type", f"{name}_total"), (attribute, "nil")] = total
@@ -86,7 +86,7 @@ class _Side:
         if key not in values:
             if len(values) >= _MOST_VALUES:
                 return
-            values[key] = (to_plain(value), [0.0] * self._steps)
+            values[key] = (label(value), [0.0] * self._steps)
         values[key][1][place] += 1
 
 
@@ -105,6 +105,7 @@ def _attributes(span: StoredSpan) -> Iterator[tuple[str, Value]]:
         *(("event", attributes) for _time, _name, attributes in details.get("events", ())),
         *(("link", attributes) for _trace_id, _id, attributes in details.get("links", ())),
     ):
-        for name, value in attributes.items():
+        for name, stored in attributes.items():
+            value = from_stored(stored)
             if value is not None and value.__class__ is not dict:
-                yield f"{scope}.{name}", from_stored(value)
+                yield f"{scope}.{name}", value

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...storage.search import Numbered, Values
+from ...storage.search import Numbered, Steps, Tally
 from ...storage.tracing import StoredSpan, hex_id
-from .aggregation import Accumulator, accumulator, label, number
+from .aggregation import Accumulator, Tallied, accumulator, label, number, thawed
 from .comparing import Compared
 from .errors import TraceQLError
 from .fields import getter
@@ -19,6 +19,7 @@ from .results import Exemplar, Sample, TimeSeries
 from .spansets import group_key
 from .timeline import Timeline
 from .trees import Trace
+from .values import first
 
 
 @dataclass(slots=True)
@@ -63,7 +64,7 @@ class Gathering:
         if self._compared is not None:
             self._compared.take(span, trace)
             return
-        group = self._group([get(span, trace) for _name, get in self._by])
+        group = self._group([first(get(span, trace)) for _name, get in self._by])
         if group is None:
             self._left_out += 1
             return
@@ -73,28 +74,34 @@ class Gathering:
         if self._exemplars.left:
             self._keep(group, place, (span.trace_id, span.span_id, span.start), value)
 
-    def take_values(self, numbered: Numbered, rows: list[Values]) -> None:
-        """Many spans, where what they are grouped by depends on operation and status alone, the value on duration."""
+    @property
+    def steps(self) -> Steps:
+        """How storage is to count for `add`."""
+        function = self._metric.function
+        bucketed = function in ("quantile_over_time", "histogram_over_time")
+        return Steps(self._timeline.first, self._timeline.step, bucketed, function == "min_over_time")
+
+    def add(self, numbered: Numbered, tallies: list[Tally]) -> None:
+        """What storage has counted, where groups depend on operation and status alone, and the value is duration."""
         groups: dict[tuple[int, int], Group | None] = {}
-        place_of, measured, exemplars = self._timeline.place, self._value is not None, self._exemplars
-        for _number, start, operation, status, duration, trace_id, span_id in rows:
+        for operation, status, place, bucket, count, total, extreme, *ids in tallies:
             key = (operation, status)
-            if key in groups:
-                group = groups[key]
-            else:
-                like = StoredSpan(trace_id, 0, None, numbered.operations[operation], {}, 0, 0, status, None, None)
-                group = groups[key] = self._group([get(like, None) for _name, get in self._by])
+            if key not in groups:
+                like = StoredSpan(b"", 0, None, numbered.operations[operation], {}, 0, 0, status, None, None)
+                groups[key] = self._group([get(like, None) for _name, get in self._by])
+            group = groups[key]
             if group is None:
-                self._left_out += 1
+                self._left_out += count
                 continue
-            place, value = place_of(start), Duration(duration) if measured else None
-            group.accumulator.take(place, value)
-            if exemplars.left:
+            group.accumulator.add(place, Tallied(bucket, count, total, extreme))
+            if self._exemplars.left:
+                trace_id, span_id, start = ids
+                value = None if self._value is None else Duration(extreme)
                 self._keep(group, place, (trace_id, span_id, start), value)
 
     def _keep(self, group: Group, place: int, ids: tuple[bytes, int, int], value: Value) -> None:
         """A span as an exemplar, if there may be one more in its step."""
-        if (self._value is None or number(value) is not None) and self._exemplars.take(place):
+        if (self._value is None or number(value)) and self._exemplars.take(place):
             group.exemplars.append((place, *ids, value))
 
     def _group(self, values: list[Value]) -> Group | None:
@@ -120,7 +127,7 @@ class Gathering:
                 for place, point in enumerate(points)
                 if not math.isnan(point)
             )
-            yield TimeSeries(labels, samples, tuple(self._shown(labels, points)))
+            yield TimeSeries(thawed(labels), samples, tuple(self._shown(labels, points)))
 
     def _lines(self) -> Lines:
         lines: Lines = {}

@@ -82,8 +82,8 @@ def query_instant(
 
 def _answer(store: Store, query: Query, timeline: Timeline, gathering: Gathering, deadline: float | None) -> SeriesList:
     reader = store.tracing(until=None if deadline is None else time.monotonic() + deadline)
-    if _is_of_values(query):
-        _take_values(reader, query, timeline, gathering)
+    if _is_countable(query):
+        _count(reader, query, timeline, gathering)
     else:
         for span, trace in _spans(reader, query, timeline):
             gathering.take(span, trace)
@@ -117,27 +117,27 @@ def _spans(reader: TraceReader, query: Query, timeline: Timeline) -> Found:
             yield from ((span, trace) for span in each.spans)
 
 
-def _take_values(reader: TraceReader, query: Query, timeline: Timeline, gathering: Gathering) -> None:
-    """The spans that count, without decoding any: storage's conditions are exact."""
+def _count(reader: TraceReader, query: Query, timeline: Timeline, gathering: Gathering) -> None:
+    """Let storage count the spans: its conditions are exact."""
     since, until = timeline.since_ns, timeline.until_ns
-    test = _alone(query)
-    assert test is not None
+    conditions = _conditions(query.pipeline)
+    tests = [compile_expression(condition) for condition in conditions if condition is not None]
     for span in reader.pending(since, until):
-        if test(span):
+        if all(test(span, None) is True for test in tests):
             gathering.take(span, None)
-    conditions = All([widen(condition) for condition in _conditions(query.pipeline)])
-    for numbered, rows in reader.values(conditions, since, until):
+    for numbered, tallies in reader.tallies(All([widen(each) for each in conditions]), since, until, gathering.steps):
         reader.check_deadline()
-        gathering.take_values(numbered, rows)
+        gathering.add(numbered, tallies)
 
 
-def _is_of_values(query: Query) -> bool:
-    """Whether operation, status, duration and start tell all."""
-    metric = query.metric
-    if not isinstance(metric, Metric) or _alone(query) is None or not all(map(is_exact, _conditions(query.pipeline))):
+def _is_countable(query: Query) -> bool:
+    """Whether operation, status, duration and start of a span tell all."""
+    metric, stages = query.metric, list(_flat(query.pipeline))
+    if not isinstance(metric, Metric) or not all(isinstance(stage, Filter | Select | Coalesce) for stage in stages):
         return False
     of_operation = all(is_of_operation(each) or str(each) == "status" for each in metric.by)
-    return of_operation and (metric.field is None or str(metric.field) == "duration")
+    of_duration = metric.field is None or str(metric.field) == "duration"
+    return of_operation and of_duration and all(map(is_exact, _conditions(query.pipeline)))
 
 
 def _conditions(pipeline: Pipeline) -> list[Expression | None]:

@@ -3,7 +3,7 @@
 The spans are spread evenly over the days and over about a partition for each, as retention leaves them; another process
 holds the writer's role, and a third one journals 4,000 spans/s for it. Asked is the store, in this process, by one
 thread: traces by their ids (some of which nobody has recorded), pages of 50 spans of the last hour by service, name,
-kind, status, duration and attribute, and the summary of performance in the last hour. Each goal is about the wall's
+kind, status, duration and attribute, TraceQL searches on an attribute, and the summary of performance in the last hour. Each goal is about the wall's
 clock: the 99th percentile for traces, the 95th for the others; the CPU time of the same percentile is told beside it,
 as a busy machine changes it less. Left out: HTTP and JSON, and a cold page cache.
 """
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tracekeep.exporter import traceql
 from tracekeep.storage import Store, open_store
 from tracekeep.storage.partitions import partition_files
 
@@ -42,6 +43,9 @@ _SEARCHES = {
     "attribute": {"attributes": {"http.response.status_code": "404"}},
     "nothing found": {"service": "shop", "attributes": {"client.port": "1"}},
 }
+
+
+_TRACEQL = ("{ span.http.response.status_code = 404 }", "{ span.client.port = 1 }")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,7 @@ def run(spans: int, rounds: int) -> Result:
 def _result(spans: int, times: dict[str, _Times], partitions: int) -> Result:
     searches = _together([each for name, each in times.items() if name.startswith("search")])
     trace, search, summary = times["trace by id"].at(99), searches.at(95), times["summary, last hour"].at(95)
+    queries = _together([each for name, each in times.items() if name.startswith("TraceQL")]).at(95)
     return Result(
         name="query",
         unit=f"ms, 99th percentile of a trace by id in {spans:,} spans",
@@ -85,11 +90,13 @@ def _result(spans: int, times: dict[str, _Times], partitions: int) -> Result:
             at_most("trace by id, 99th percentile", trace[0], 5),
             at_most("filtered search of the last hour, 95th percentile", search[0], 100),
             at_most("performance summary of the last hour, 95th percentile", summary[0], 20),
+            at_most("TraceQL search on an attribute over the last hour, 95th percentile", queries[0], 300),
         ],
         extra={
             "trace by id, CPU": trace[1],
             "search, CPU": search[1],
             "summary, CPU": summary[1],
+            "TraceQL, CPU": queries[1],
             **{f"{name}, 95th": each.at(95)[0] for name, each in times.items()},
             "partitions": partitions,
         },
@@ -135,6 +142,14 @@ def _ask(store: Store, rounds: int) -> dict[str, _Times]:
     def summary(hours: int) -> object:
         now = time.time_ns()
         return store.performance(since_ns=now - hours * _HOUR, until_ns=now)
+
+    def in_traceql(query: traceql.Query) -> object:
+        now = time.time_ns()
+        return traceql.search(store, query, since_ns=now - _HOUR, until_ns=now, limit=20, spans_per_set=3)
+
+    for text in _TRACEQL:
+        parsed = traceql.parse(text)
+        questions[f"TraceQL {text}"] = [lambda parsed=parsed: in_traceql(parsed)] * max(10, rounds // 15)
 
     questions["summary, last hour"] = [lambda: summary(1)] * max(10, rounds // 6)
     questions["summary, seven days"] = [lambda: summary(_DAYS * 24)] * 3

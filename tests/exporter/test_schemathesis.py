@@ -1,4 +1,4 @@
-"""Schemathesis asks a store with data what the schema allows, and what it doesn't: no 5xx, nothing outside of the schema."""
+"""Schemathesis asks for what the schema allows, and for what it doesn't: no 5xx, no answer outside of the schema."""
 
 import time
 

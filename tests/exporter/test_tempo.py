@@ -191,7 +191,7 @@ paths = st.one_of(
 pairs = st.lists(st.tuples(st.sampled_from(NAMES), pieces), max_size=5)
 requests = st.one_of(
     st.tuples(paths, pairs.map(lambda each: urllib.parse.urlencode(each).encode())),
-    st.tuples(fixed, st.binary(max_size=100)),
+    st.tuples(paths, st.binary(max_size=100)),
 )
 
 

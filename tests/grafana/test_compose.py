@@ -108,7 +108,9 @@ def test_prometheus_scrapes_the_demo():
 
 def test_grafana_reads_what_is_provisioned():
     """Both folders are mounted where Grafana looks."""
-    wanted = {(f"./provisioning/{part}", f"/etc/grafana/provisioning/{part}", "ro") for part in ("datasources", "dashboards")}
+    wanted = {
+        (f"./provisioning/{part}", f"/etc/grafana/provisioning/{part}", "ro") for part in ("datasources", "dashboards")
+    }
     assert wanted <= set(mounts("grafana"))
 
 
@@ -135,8 +137,9 @@ def test_demo_does_not_run_as_root():
 
 def test_demo_is_given_what_the_command_takes():
     """The options of the image and of compose.yaml are options of `tracekeep demo`."""
-    from tracekeep.exporter.cli import create_command
     from typer.main import get_command
+
+    from tracekeep.exporter.cli import create_command
 
     known = {option for each in get_command(create_command(print)).commands["demo"].params for option in each.opts}
     given = [part for part in SERVICES["demo"]["command"] if part.startswith("--")]

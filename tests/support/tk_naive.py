@@ -326,7 +326,9 @@ def grouped(stage, one_set, family):
 
 def key(value):
     kind, plain = value
-    return (kind, repr(plain)) if kind in ("list", "float") else (kind, plain)
+    if kind == "list":
+        return (kind, tuple(key(each) for each in plain))
+    return (kind, repr(plain)) if kind == "float" else (kind, plain)
 
 
 def scalar_filtered(stage, one_set, family):

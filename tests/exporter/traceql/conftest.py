@@ -3,9 +3,8 @@
 import pytest
 from tk_naive import Naive
 from tk_spans import die, everything
-from tk_traces import record, world
+from tk_traces import record, sets_of, world
 
-from tracekeep.exporter.traceql import parse, search
 from tracekeep.storage import Store, StoreSettings
 
 
@@ -30,12 +29,3 @@ def found(worlds):
     """Give what a search of a text finds, as the naive evaluator tells it."""
     return lambda text, since=0, until=1 << 62: sets_of(worlds, text, since, until)
 
-
-def sets_of(store, text, since, until):
-    result = search(store, parse(text), since_ns=since, until_ns=until, limit=10_000, spans_per_set=0)
-    assert not result.degraded
-    return sorted(
-        (trace.trace_id, sorted(span.span_id for span in each.spans), sorted(name for name, _ in each.attributes))
-        for trace in result.traces
-        for each in trace.span_sets
-    )
