@@ -112,7 +112,7 @@ def _exceptions() -> Panels:
 
 def _groups() -> Panels:
     texts = {
-        "new": "Error groups a service had for the first time. Empty until there is one.",
+        "new": "Error groups that a service had for the first time. Empty until there is one.",
         "regressed": "Error groups that a service had again after they were resolved. Empty until there is one.",
     }
     return [

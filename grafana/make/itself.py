@@ -97,11 +97,11 @@ def _disk(live: Live) -> Panels:
         return _NEAR * most, _FULL * most
 
     return [
-        lines("Size of the journals", "All of them together. They are emptied as the writer commits: what grows waits for it. At "
-              "the red line almost all of `journal_max_bytes` is taken.", "bytes",
+        lines("Size of the journals", "All of them together. They are emptied as the writer commits: what grows waits "
+              "for it. At the red line almost all of `journal_max_bytes` is taken.", "bytes",
               Line(f"max by (instance) ({_JOURNAL})", _BY_INSTANCE), width=8, limits=limits(live.journal_max_bytes)),
-        lines("Size of the history", "Size of the retained spans and errors. At `history_max_bytes` the oldest partition goes.",
-              "bytes", Line(f"max by (instance) ({_HISTORY})", _BY_INSTANCE), width=8,
+        lines("Size of the history", "Size of the retained spans and errors. At `history_max_bytes` the oldest "
+              "partition goes.", "bytes", Line(f"max by (instance) ({_HISTORY})", _BY_INSTANCE), width=8,
               limits=limits(live.history_max_bytes)),
         lines("Partitions", "History files that are retained. It falls when one is too old or too much is kept.",
               "short", Line(f"max by (instance) ({here('tracekeep_history_partitions')})", _BY_INSTANCE), width=8),
@@ -127,6 +127,6 @@ def _scrapes() -> Panels:
     return [
         lines("Duration of scrapes", "How long Prometheus waited for the page.", "s",
               Line(f"max by (instance) ({here('scrape_duration_seconds')})", _BY_INSTANCE)),
-        lines("Samples", "Samples on a page.", "short",
+        lines("Samples", "Samples on a page of metrics.", "short",
               Line(f"max by (instance) ({here('scrape_samples_scraped')})", _BY_INSTANCE)),
     ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,6 +114,25 @@ def _text(sample):
     labels = ",".join(f'{key}="{value}"' for key, value in sample["metric"].items() if key != "__name__")
     moment, value = sample["value"]
     return f"{sample['metric'].get('__name__', '')}{{{labels}}} {value} {moment * 1000:.0f}"
+
+
+class Unanswered(AssertionError):  # noqa: N818 - what it was
+    """Queries that had no data."""
+
+
+def answer(prometheus, query, expression, seconds=5):
+    """What a panel would get: series with at least one number, at the end or over the last seconds; else raises."""
+    if query.instant:
+        result = prometheus.query(expression)
+        numbers = [float(each["value"][1]) for each in result]
+    else:
+        now = time.time()
+        asked = {"query": expression, "start": now - seconds, "end": now, "step": 1}
+        result = prometheus.ask("query_range", **asked)["result"]
+        numbers = [float(value) for series in result for _, value in series["values"]]
+    if all(number != number for number in numbers):  # noqa: PLR0124 - NaN is no number to see
+        raise Unanswered(str(query))
+    return result
 
 
 # --- what PromQL names ---------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ NAMES = 150
 """More than the limit of series that the shop is given."""
 METRICS = 40
 """The same of metrics."""
+ORDERLY = 6
+"""Steps before it breaks them: what comes after is what is left out."""
 
 
 class Broken:
@@ -32,14 +34,14 @@ def main(data_dir):
     caller, own = web.get_tracer("guest"), trace.get_tracer("guest")
     Gauge("billing_queue_length", "Invoices that wait.", multiprocess_mode="liveall").set(7)
     REGISTRY._collector_to_names[Broken()] = []
-    counters = [Counter(f"billing_kind_{number}", "One of too many.") for number in range(METRICS)]
     print("ready", flush=True)
     for step, _ in enumerate(sys.stdin):
-        for counter in counters:
-            counter.inc()
+        if step == ORDERLY:
+            for number in range(METRICS):
+                Counter(f"billing_kind_{number}", "One of too many.").inc()
         call(caller, own, failed=step % 2)
         send(caller, own)
-        for number in range(NAMES):
+        for number in range(NAMES if step > ORDERLY else 0):
             own.start_span(f"invoice {number}").end()
 
 
