@@ -193,10 +193,14 @@ class TraceReader:
         A group may come more than once. Spans that only the journals have are not among them: see `pending`.
         """
         for path in reversed(partition_files(self._directory)):
-            begun = self._read(path, lambda connection, numbered: _begin(connection, numbered, condition, since_ns, until_ns))
+            begun = self._read(
+                path, lambda connection, numbered: _begin(connection, numbered, condition, since_ns, until_ns)
+            )
             for selection in begun or ():
                 statement, parameters = selection.tally(steps)
-                found = self._read(path, lambda connection, numbered: (numbered, _rows(connection, statement, parameters)))
+                found = self._read(
+                    path, lambda connection, numbered: (numbered, _rows(connection, statement, parameters))
+                )
                 if found is not None:
                     yield found
 
@@ -260,7 +264,6 @@ class Selection:
             "ORDER BY start DESC, id DESC LIMIT ?",
             (*self.parameters, *before, most),
         )
-
 
     def tally(self, steps: Steps) -> tuple[str, tuple[Any, ...]]:
         """SQL for all of them, counted."""

@@ -96,5 +96,7 @@ def traces(draw):
             happened = draw(st.lists(st.tuples(st.integers(0, 5), attributes), max_size=2))
             linked = draw(st.lists(attributes, max_size=1))
             label = f"{letter}{number}"
-            spans.append((label, service, name, parent and f"{letter}{parent}", start, duration, more, happened, linked))
+            spans.append(
+                (label, service, name, parent and f"{letter}{parent}", start, duration, more, happened, linked)
+            )
     return spans

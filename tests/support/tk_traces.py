@@ -154,6 +154,7 @@ def record(store, spans, *, base=BASE):
         journal.append(FrameType.SPAN, msgspec.msgpack.encode(span), numbers[service])
     assert store.flush(10.0)
 
+
 def sets_of(store, text, since, until):
     """What a search finds, as the naive evaluator tells it."""
     result = search(store, parse(text), since_ns=since, until_ns=until, limit=10_000, spans_per_set=0)

@@ -17,7 +17,8 @@ from tracekeep.storage.records import Event, Link
 
 WINDOW = 10_000 * MS
 from collections import Counter
-S=Counter()
+
+S = Counter()
 _numbers = itertools.count(1)
 
 
@@ -52,7 +53,7 @@ def read(text):
         return parse(text)
     except TraceQLError as error:
         assert any(word in error.message for word in ("same type", "illegal", "must be", "by() has split")), text
-        S['none']+=1
+        S["none"] += 1
         return None
 
 
@@ -65,7 +66,8 @@ def test_searches(store, drawn, texts, cut):
     for since in (base, base + cut * MS):
         for text in texts:
             if (query := read(text)) is not None:
-                got=sets_of(store, text, since, base + WINDOW); S[bool(got)]+=1
+                got = sets_of(store, text, since, base + WINDOW)
+                S[bool(got)] += 1
                 assert got == naive.search(query, since, base + WINDOW), text
 
 
@@ -84,4 +86,5 @@ def test_metrics(store, drawn, texts, step):
 
 
 def test_stats():
-    print(S); open('/tmp/w/tqstats','w').write(str(S))
+    print(S)
+    open("/tmp/w/tqstats", "w").write(str(S))
