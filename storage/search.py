@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -198,9 +199,7 @@ class TraceReader:
             )
             for selection in begun or ():
                 statement, parameters = selection.tally(steps)
-                found = self._read(
-                    path, lambda connection, numbered: (numbered, _rows(connection, statement, parameters))
-                )
+                found = self._read(path, partial(_tallied, statement, parameters))
                 if found is not None:
                     yield found
 
@@ -254,16 +253,10 @@ class Selection:
         """SQL for those before a place, the newest first."""
         if self.index is None:
             high = min(self.low + _CHUNK, before[1])
-            return (
-                f"SELECT {columns} FROM spans NOT INDEXED WHERE id >= {self.low} AND id < ? AND {self.where} "
-                "ORDER BY id DESC LIMIT ?",
-                (high, *self.parameters, most),
-            )
-        return (
-            f"SELECT {columns} FROM spans INDEXED BY {self.index} WHERE {self.where} AND (start, id) < (?, ?) "
-            "ORDER BY start DESC, id DESC LIMIT ?",
-            (*self.parameters, *before, most),
-        )
+            rows = f"spans NOT INDEXED WHERE id >= {self.low} AND id < ? AND {self.where}"
+            return f"SELECT {columns} FROM {rows} ORDER BY id DESC LIMIT ?", (high, *self.parameters, most)
+        rows = f"spans INDEXED BY {self.index} WHERE {self.where} AND (start, id) < (?, ?)"
+        return f"SELECT {columns} FROM {rows} ORDER BY start DESC, id DESC LIMIT ?", (*self.parameters, *before, most)
 
     def tally(self, steps: Steps) -> tuple[str, tuple[Any, ...]]:
         """SQL for all of them, counted."""
@@ -271,13 +264,13 @@ class Selection:
         bounds = f"id >= {self.low} AND id < {self.low + _CHUNK} AND " if self.index is None else ""
         bucket = _bucket(0, _LARGEST_BUCKET) if steps.bucketed else "0"
         # of the row that has the least or largest value SQLite takes the columns that are not aggregated
-        return (
+        statement = (
             f"SELECT operation, status, (start - {steps.first} + {steps.step - 1}) / {steps.step} AS place, "
             f"{bucket} AS bucket, count(*), total(duration), {'min' if steps.least else 'max'}(duration), "
             f"trace_id, span_id, start FROM spans {source} WHERE {bounds}{self.where} "
-            "GROUP BY operation, status, place, bucket",
-            self.parameters,
+            "GROUP BY operation, status, place, bucket"
         )
+        return statement, self.parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,6 +296,12 @@ def _bucket(low: int, high: int) -> str:
     return f"CASE WHEN duration > {1 << middle} THEN {_bucket(middle + 1, high)} ELSE {_bucket(low, middle)} END"
 
 
+def _tallied(
+    statement: str, parameters: tuple[Any, ...], connection: Connection, numbered: Numbered
+) -> tuple[Numbered, list[tuple[Any, ...]]]:
+    return numbered, _rows(connection, statement, parameters)
+
+
 def _rows(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     """Plain tuples of the driver: for many rows half the time goes into SQLAlchemy's own."""
     raw: Any = connection.connection.driver_connection
@@ -312,7 +311,8 @@ def _rows(connection: Connection, statement: str, parameters: tuple[Any, ...]) -
 
 def _begin(connection: Connection, numbered: Numbered, condition: Condition, since: int, until: int) -> list[Selection]:
     """What to select for a condition in a window, the newest first."""
-    first, end = connection.exec_driver_sql("SELECT min_start, max_end FROM window").first() or (None, None)
+    window: Any = connection.exec_driver_sql("SELECT min_start, max_end FROM window").first() or (None, None)
+    first, end = window
     if first is None or first >= until or end < since:
         return []
     where = condition.where(numbered)
@@ -320,7 +320,7 @@ def _begin(connection: Connection, numbered: Numbered, condition: Condition, sin
         return []
     last = connection.exec_driver_sql("SELECT max(id) FROM spans").scalar() or 0
     share = (min(until, end) - max(since, first)) / max(1, end - first)
-    index = _index(connection, where, share, last, since, until)
+    index = _index(connection, where, share, last, (since, until))
     within = since <= first and end < until and index is None
     sql = where.sql if within else f"{where.sql} AND start >= ? AND start < ?"
     parameters = tuple(where.parameters) if within else (*where.parameters, since, until)
@@ -331,7 +331,7 @@ def _begin(connection: Connection, numbered: Numbered, condition: Condition, sin
     return [Selection(sql, parameters, index)]
 
 
-def _index(connection: Connection, where: Where, share: float, last: int, since: int, until: int) -> str | None:
+def _index(connection: Connection, where: Where, share: float, last: int, window: tuple[int, int]) -> str | None:
     """The index that leads to fewer rows than are worth looking through one after the other."""
     if where.index is not None:
         return where.index
@@ -341,6 +341,6 @@ def _index(connection: Connection, where: Where, share: float, last: int, since:
     count = connection.exec_driver_sql(
         f"SELECT count(*) FROM (SELECT 1 FROM spans INDEXED BY {_BY_OPERATION} WHERE operation IN "
         f"({','.join(map(str, where.operations))}) AND start >= ? AND start < ? LIMIT ?)",
-        (since, until, enough + 1),
+        (*window, enough + 1),
     ).scalar()
     return _BY_OPERATION if count is not None and count <= enough else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .model import Duration, Metric, Value
 from .timeline import Timeline
@@ -20,7 +20,7 @@ class Tallied(NamedTuple):
     """What storage has counted of spans with durations in one bucket, in ns."""
 
     bucket: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides the method of tuples, which nobody asks for
     total: float
     extreme: int
     """The least one for `min_over_time`, otherwise the longest."""
@@ -105,7 +105,8 @@ class _Reduction:
         if self._counts[place] == count:
             self._values[place] = taken
         else:
-            self._values[place] = _EXTREME.get(self._name, operator.add)(self._values[place], taken)
+            combine: Any = _EXTREME.get(self._name, operator.add)
+            self._values[place] = combine(self._values[place], taken)
 
     def points(self) -> Iterator[tuple[tuple[tuple[str, Value], ...], Points]]:
         if self._name == "avg":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 from .model import Duration, Kind, Status
 
@@ -16,6 +17,8 @@ _PLAIN_ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"',
 }  # fmt: skip
 _MAX = (1 << 63) - 1
+_SURROGATES = range(0xD800, 0xE000)
+_LAST_ASCII = 0x7F
 
 KEYWORDS: dict[str, object] = {
     "true": True,
@@ -74,7 +77,7 @@ def _unescape(match: re.Match[str]) -> str:
         number = int(code, 8)
     else:
         raise ValueError(f"\\{code} is not an escape")
-    if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF or (code[0] not in "uU" and number > 0x7F):
+    if number > sys.maxunicode or number in _SURROGATES or (code[0] not in "uU" and number > _LAST_ASCII):
         raise ValueError(f"\\{code} is not a character")
     return chr(number)
 

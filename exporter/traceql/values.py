@@ -16,7 +16,7 @@ from .model import Duration, Kind, Several, Status, Value
 
 Test = Callable[[Any, Any], bool]
 
-NUMERIC = frozenset({int, float, Duration})
+NUMERIC: Any = frozenset({int, float, Duration})
 _NEGATED = frozenset({"!=", "!~"})
 _EQUALITY: dict[str, Test] = {"=": operator.eq, "!=": operator.ne}
 _ORDERED: dict[str, Test] = _EQUALITY | {

@@ -49,7 +49,8 @@ def read(text):
     try:
         return parse(text)
     except TraceQLError as error:
-        assert any(word in error.message for word in ("same type", "illegal", "must be", "by() has split")), text
+        if not any(word in error.message for word in ("same type", "illegal", "must be", "by() has split")):
+            raise
         return None
 
 
