@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 APPLICATION_ID = 0x746B6565
@@ -34,3 +35,24 @@ def partition_files(directory: Path) -> list[Path]:
         return sorted((path for path in directory.iterdir() if _NAME.fullmatch(path.name)), key=lambda path: path.stem)
     except OSError:
         return []
+
+
+def newest_first(directory: Path) -> Iterator[Path]:
+    """All partitions, newest first, for whoever reads them one after the other.
+
+    The kept one comes last, and only while it is the file that it was at first: another one has taken traces over from
+    partitions that may have been read already.
+    """
+    kept = directory / KEPT
+    before = _identity(kept)
+    for path in reversed(partition_files(directory)):
+        if path != kept or _identity(kept) == before:
+            yield path
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

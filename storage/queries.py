@@ -11,7 +11,7 @@ from sqlalchemy import TEXT, ColumnElement, Connection, Select, TextClause, case
 
 from .errors import Unavailable
 from .found import Found, decode_cursor, encode_cursor, hex64
-from .layout import BUCKET_SHIFT, partition_files
+from .layout import BUCKET_SHIFT, newest_first
 from .reading import Readers
 from .schema import errors, origins, span_operations, spans
 from .span_plans import buckets
@@ -103,7 +103,7 @@ class HistoryReader:
             QueryTimeout: the deadline passed.
         """
         until = self._readers.deadline()
-        for path in reversed(partition_files(self._directory)):
+        for path in newest_first(self._directory):
             if newest is not None and path.stem > newest:
                 continue
             try:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection
 from . import engine
 from .conditions import NEVER, Condition, Where
 from .errors import QueryTimeout, Unavailable
-from .layout import BUCKET_SHIFT, partition_files
+from .layout import BUCKET_SHIFT, newest_first, partition_files
 from .reading import NARROW, Readers
 from .tracing import StoredOperation, StoredSpan, kind_name
 
@@ -153,7 +153,7 @@ class TraceReader:
         pending = self.pending(since_ns, until_ns)
         if pending:
             yield pending
-        for path in reversed(partition_files(self._directory)):
+        for path in newest_first(self._directory):
             for numbered, rows in self._partition(path, condition, (since_ns, until_ns), _COLUMNS, _PAGE):
                 yield numbered.spans(rows)
 
@@ -193,7 +193,7 @@ class TraceReader:
 
         A group may come more than once. Spans that only the journals have are not among them: see `pending`.
         """
-        for path in reversed(partition_files(self._directory)):
+        for path in newest_first(self._directory):
             begun = self._read(
                 path, lambda connection, numbered: _begin(connection, numbered, condition, since_ns, until_ns)
             )

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from . import engine
 from .errors import QueryTimeout, Unavailable
 from .found import Found, decode_cursor, encode_cursor, hex64
-from .layout import partition_files
+from .layout import newest_first
 from .reading import NARROW, Readers
 from .records import SpanKind, StatusCode
 from .span_plans import Extent, plan, read_extent
@@ -48,15 +48,16 @@ class SpanReader:
         before = decode_cursor(cursor) if cursor is not None else None
         found: Found[SpanView] = Found()
         until = self._readers.deadline()
-        files = partition_files(self._directory)
-        for path in reversed(files):
+        newest: Path | None = None
+        for path in newest_first(self._directory):
+            newest = newest or path
             if before is not None and path.stem > before[0]:
                 continue
             if len(found.items) > limit:
                 break
             row = before[1] if before is not None and path.stem == before[0] else None
             try:
-                extent = self._extent(path, until, is_closed=path != files[-1])
+                extent = self._extent(path, until, is_closed=path != newest)
                 if not extent.lacks(wanted):
                     self._look_through(path, until, found, limit, (extent, wanted, row, requests))
             except Unavailable as error:

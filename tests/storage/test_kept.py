@@ -10,10 +10,11 @@ from tk_wait import eventually
 
 from tracekeep.storage import StoreSettings, engine, kept
 from tracekeep.storage.kept import finish_swap, swap
-from tracekeep.storage.layout import KEPT, own_partitions, partition_files
+from tracekeep.storage.layout import KEPT, newest_first, own_partitions, partition_files
 from tracekeep.storage.partitions import History
 from tracekeep.storage.queries import HistoryReader
 from tracekeep.storage.reading import Readers
+from tracekeep.storage.span_pages import SpanReader
 from tracekeep.storage.views import ErrorFilter, SpanFilter
 
 MIB = 1 << 20
@@ -93,33 +94,35 @@ def names(directory):
     return sorted(path.name for path in directory.iterdir() if not path.name.endswith(("-wal", "-shm")))
 
 
-def reader(store):
-    """What reads partitions alone: with the writer stopped, a store would ask the journals too."""
-    return HistoryReader(store.data_dir / "history", Readers(10))
+def spans(store, **wanted):
+    """What partitions alone have: with the writer stopped, a store would ask the journals too."""
+    return SpanReader(store.data_dir / "history", Readers(10)).find(SpanFilter(**wanted), 1000, None).items
+
+
+def errors(store):
+    return HistoryReader(store.data_dir / "history", Readers(10)).find_errors(ErrorFilter(), 1000, None).items
 
 
 def held(store, trace_id):
     """The spans of a trace, each once."""
-    spans = reader(store).trace(trace_id, 1000).items
-    assert len({span.span_id for span in spans}) == len(spans)
-    return len(spans)
+    found = spans(store, trace_id=trace_id)
+    assert len({span.span_id for span in found}) == len(found)
+    return len(found)
 
 
 def test_the_first_and_the_newest_trace_outlive_their_partition(still):
     """Whole, with their errors, for whatever reads partitions; the others go with it."""
     store, fail, stop = still
     traces = [fail() for _ in range(5)]
-    before = reader(store).trace(traces[0], 1000).items
+    before = spans(store, trace_id=traces[0])
     Recorder(store)("other")
     directory, wanted = stop()
     swap(directory, older(directory), wanted, MIB)
     assert names(directory)[:-1] == [KEPT]
     assert [held(store, trace) for trace in traces] == [3, 0, 0, 0, 3]
-    assert reader(store).trace(traces[0], 1000).items == before
-    errors = reader(store).find_errors(ErrorFilter(), 10, None).items
-    assert {error.trace_id for error in errors} == {traces[0], traces[4]}
-    page = reader(store).find_spans(SpanFilter(), 4, None)
-    assert len(page.items) + len(reader(store).find_spans(SpanFilter(), 4, page.cursor).items) == 6
+    assert spans(store, trace_id=traces[0]) == before
+    assert {error.trace_id for error in errors(store)} == {traces[0], traces[4]}
+    assert len(spans(store)) == 6
 
 
 def test_only_open_groups_keep_their_traces(failing):
@@ -145,7 +148,7 @@ def test_only_open_groups_keep_their_traces(failing):
 
 def test_retention_does_it(opened):
     """Real retention, by size: partitions go, and the trace of the open group's first error stays."""
-    store = opened(partition_bytes=MIB, history_max_bytes=4 * MIB)
+    store = opened(history_max_bytes=4 * MIB)
     trace = os.urandom(16)
     raised = exception(**{"exception.stacktrace": stack()})
     record = Recorder(store)
@@ -153,9 +156,11 @@ def test_retention_does_it(opened):
     assert store.flush(5)
     directory = store.data_dir / "history"
     first = own_partitions(directory)[0]
-    for _ in range(12):
-        record.many(1000, attributes={"pad": "x" * 800})
-        assert store.flush(10)
+    history = store._writer._custody.databases.history
+    with_writer_held(store, history.roll)
+    record.many(8000, attributes={"pad": "x" * 800})
+    assert store.flush(10)
+    with_writer_held(store, history.roll)
     store._writer._due.pop("retention", None)
     eventually(lambda: not first.exists(), 10)
     assert held(store, trace.hex()) == 1
@@ -318,4 +323,19 @@ def test_a_log_record_s_trace_keeps_its_error(still):
     Logger(store)(trace_id=os.urandom(16))
     directory, wanted = stop()
     swap(directory, older(directory), wanted, MIB)
-    assert len(reader(store).find_errors(ErrorFilter(), 10, None).items) == 1
+    assert len(errors(store)) == 1
+
+
+def test_who_reads_during_the_swap_meets_no_trace_twice(still):
+    """A kept file that was made while partitions are being read is passed over: what it took over was read already."""
+    _store, fail, stop = still
+    fail()
+    directory, wanted = stop()
+    swap(directory, older(directory), wanted, MIB)
+    with closing(engine.open_writer(directory / "20000101T000000Z.db", "history", kept.MIGRATIONS)):
+        pass
+    reading = newest_first(directory)
+    assert [next(reading).name for _ in range(2)][1] == "20000101T000000Z.db"
+    swap(directory, older(directory), wanted, MIB)
+    assert list(reading) == []
+    assert [path.name for path in newest_first(directory)][-1] == KEPT
