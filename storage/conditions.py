@@ -24,10 +24,14 @@ class Dictionary(Protocol):
     """What a partition has numbered."""
 
     @property
-    def operations(self) -> Mapping[int, StoredOperation]: ...
+    def operations(self) -> Mapping[int, StoredOperation]:
+        """By number."""
+        ...
 
     @property
-    def sets(self) -> Mapping[int, Mapping[str, Any]]: ...
+    def sets(self) -> Mapping[int, Mapping[str, Any]]:
+        """Shared attributes by number."""
+        ...
 
 
 @dataclass(slots=True)
@@ -136,7 +140,7 @@ class OnColumn:
     def where(self, dictionary: Dictionary) -> Where:  # noqa: ARG002
         """A comparison."""
         if self.index is not None:
-            return Where(f"{self.column} {self.operator} {self.value}", index=self.index)
+            return Where(f"{self.column} {self.operator} {self.value!r}", index=self.index)
         return Where(f"{self.column} {self.operator} ?", [self.value])
 
 

@@ -30,7 +30,9 @@ class StoredOperation:
 
     __slots__ = ("kind", "name", "resource", "scope", "service")
 
-    def __init__(self, name: str, kind: str, service: str, resource: Mapping[str, Any], scope: Mapping[str, Any]):
+    def __init__(
+        self, name: str, kind: str, service: str, resource: Mapping[str, Any], scope: Mapping[str, Any]
+    ) -> None:
         self.name = name
         self.kind = kind
         self.service = service
@@ -45,7 +47,7 @@ class StoredSpan:
         "_details", "_own", "duration", "operation", "parent_id", "shared", "span_id", "start", "status", "trace_id",
     )  # fmt: skip
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  # in the order of the columns; keywords would cost half as much again
         self,
         trace_id: bytes,
         span_id: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 from .model import Duration, Kind, Status
 
@@ -16,6 +17,8 @@ _PLAIN_ESCAPES = {
     "a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v", "\\": "\\", '"': '"',
 }  # fmt: skip
 _MAX = (1 << 63) - 1
+_SURROGATES = range(0xD800, 0xE000)
+_ASCII = range(0x80)
 
 KEYWORDS: dict[str, object] = {
     "true": True,
@@ -46,7 +49,9 @@ def duration(text: str) -> Duration:
         ValueError: it is longer than 64 bits can count.
     """
     parts = _PART.findall(text)
-    total = sum(int(number) * _UNITS[unit] for number, unit in parts if number.isdigit() and len(number) < len("9" * 20))
+    total = sum(
+        int(number) * _UNITS[unit] for number, unit in parts if number.isdigit() and len(number) < len("9" * 20)
+    )
     total += sum(round(float(number) * _UNITS[unit]) for number, unit in parts if not number.isdigit())
     if total > _MAX or any(len(number) >= len("9" * 20) for number, _unit in parts):
         raise ValueError(f"{text[:20]} is too long for a duration")
@@ -72,7 +77,7 @@ def _unescape(match: re.Match[str]) -> str:
         number = int(code, 8)
     else:
         raise ValueError(f"\\{code} is not an escape")
-    if number > 0x10FFFF or 0xD800 <= number <= 0xDFFF or (code[0] not in "uU" and number > 0x7F):
+    if number > sys.maxunicode or number in _SURROGATES or (code[0] not in "uU" and number not in _ASCII):
         raise ValueError(f"\\{code} is not a character")
     return chr(number)
 

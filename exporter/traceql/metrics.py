@@ -80,9 +80,7 @@ def query_instant(
     return _answer(store, query, timeline, Gathering(query, timeline, 0, max_series or MOST_SERIES), deadline)
 
 
-def _answer(
-    store: Store, query: Query, timeline: Timeline, gathering: Gathering, deadline: float | None
-) -> SeriesList:
+def _answer(store: Store, query: Query, timeline: Timeline, gathering: Gathering, deadline: float | None) -> SeriesList:
     reader = store.tracing(until=None if deadline is None else time.monotonic() + deadline)
     if _is_countable(query):
         _count(reader, query, timeline, gathering)

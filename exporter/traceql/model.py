@@ -67,7 +67,9 @@ class Attribute:
 
     def __str__(self) -> str:
         name = self.name if _PLAIN_NAME.fullmatch(self.name) else '"' + self.name.replace('"', '\\"') + '"'
-        return f"{'parent.' if self.of_parent else ''}{self.scope}{'' if self.of_parent and not self.scope else '.'}{name}"
+        return (
+            f"{'parent.' if self.of_parent else ''}{self.scope}{'' if self.of_parent and not self.scope else '.'}{name}"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,7 +53,7 @@ def _conjuncts(text: str) -> list[str | None]:
     begin = at = depth = 0
     while at < len(text):
         character = text[at]
-        if character in "\"`":
+        if character in '"`':
             at = _after_string(text, at)
             continue
         if character in _PAIRS:

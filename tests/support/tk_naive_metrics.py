@@ -77,14 +77,14 @@ def points_of(metric, by_step, seconds):
         }
         bounds = sorted({bound for counts in buckets.values() for bound in counts})
         if name == "histogram_over_time":
-            return {
-                (("__bucket", bound),): {end: float(buckets[end][bound]) for end in by_step} for bound in bounds
-            }
+            return {(("__bucket", bound),): {end: float(buckets[end][bound]) for end in by_step} for bound in bounds}
         return {
             (("p", quantile),): {end: quantile_of(quantile, buckets[end]) for end in by_step}
             for quantile in (metric.quantiles if bounds else ())
         }
-    numbers = {end: [number for value in each if (number := number_of(value)) is not None] for end, each in values.items()}
+    numbers = {
+        end: [number for value in each if (number := number_of(value)) is not None] for end, each in values.items()
+    }
     reduce = {"min": min, "max": max, "sum": sum, "avg": lambda each: sum(each) / len(each)}
     return {(): {end: reduce[name[:3]](each) for end, each in numbers.items() if each}}
 
@@ -156,7 +156,10 @@ def limited(stage, lines):
 
 
 def compared(comparison, found, ends, step):
-    counts = {"baseline": defaultdict(lambda: defaultdict(Counter)), "selection": defaultdict(lambda: defaultdict(Counter))}
+    counts = {
+        "baseline": defaultdict(lambda: defaultdict(Counter)),
+        "selection": defaultdict(lambda: defaultdict(Counter)),
+    }
     for span, family in found:
         condition = comparison.selection.condition
         inside = condition is None or evaluate(condition, span, family) == TRUE

@@ -55,7 +55,15 @@ def _shopping():
     yield "a4", "stock", "GET /items", "a3", 42, 45, server | failed | {"attributes": method | {"n": 4, "ratio": 0.5}}
     yield "a5", "stock", "SELECT", "a4", 45, 20, client | {"attributes": {"db.system": "sqlite", "rows": 10}}
     yield "a6", "stock", "SELECT", "a4", 66, 15, client | {"attributes": {"db.system": "sqlite", "rows": 0}}
-    yield "b1", "shop", "POST /order", None, 1000, 1500, server | {"attributes": {"http.request.method": "POST", "n": 1}}
+    yield (
+        "b1",
+        "shop",
+        "POST /order",
+        None,
+        1000,
+        1500,
+        server | {"attributes": {"http.request.method": "POST", "n": 1}},
+    )
     yield "b2", "shop", "call pay", "b1", 1010, 1400, client | {"attributes": {"n": 2.0}}
     yield "b3", "pay", "POST /pay", "b2", 1020, 1300, server | {"status": "ok", "attributes": {"user": "bob", "n": "2"}}
     yield "b4", "pay", "publish", "b3", 1100, 20, {"kind": "producer", "attributes": {"messaging.system": "kafka"}}
@@ -66,15 +74,16 @@ def _shopping():
 
 def _odd_values():
     yield "d1", "shop", "values", None, 3000, 10, {"attributes": {
-        "text": 'say "hi"\\ \n ünïcode', "empty": "", "flag": True, "off": False, "negative": -5, "big": 9007199254740993,
-        "huge": 2**62, "float": 1.5, "whole": 2.0, "tiny": 1e-9, "nan": float("nan"), "inf": float("inf"),
+        "text": 'say "hi"\\ \n ünïcode', "empty": "", "flag": True, "off": False, "negative": -5,
+        "big": 9007199254740993, "huge": 2**62, "float": 1.5, "whole": 2.0, "tiny": 1e-9, "nan": float("nan"),
+        "inf": float("inf"),
         "my key": "spaced", "a/b:c-d": "symbols", 'quo"ted': "q", "none": None, "blob": b"\x00\xff", "map": {"k": 1},
         "tags": ["x", "y"], "numbers": [1, 2, 3], "mixed": [1, "x", True], "nothing": [], "floats": [0.5, 2],
         "flags": [True, False], "duration_text": "100ms",
     }}  # fmt: skip
     yield "d2", "shop", "values", "d1", 3001, 0, {"attributes": {"flag": "true", "negative": "-5", "big": 1, "n": 0}}
     yield "d3", "shop", "", "d1", 3002, 8, {"kind": "unspecified", "attributes": {"n": -1, "tags": "x", "flag": False}}
-    yield "d4", "stock", "name with \"quotes\"", "d1", 3003, 1, {"attributes": {"http.route": "/a/{id}", "n": 10**15}}
+    yield "d4", "stock", 'name with "quotes"', "d1", 3003, 1, {"attributes": {"n": 10**15, "http.route": "/a/{id}"}}
 
 
 def _odd_trees():
@@ -97,7 +106,15 @@ def _events_and_links():
     note = Event(BASE + 7001 * MS, "cache miss", {"attempt": 1, "user": "from event"})
     link = Link(trace_id("a"), span_id("a1"), {"reason": "follows", "weight": 3})
     last = Link(trace_id("b"), span_id("b1"), {"reason": "batch"})
-    yield "h1", "shop", "GET /cart", None, 7000, 40, {"kind": "server", "status": "error", "events": [note, error, other]}
+    yield (
+        "h1",
+        "shop",
+        "GET /cart",
+        None,
+        7000,
+        40,
+        {"kind": "server", "status": "error", "events": [note, error, other]},
+    )
     yield "h2", "shop", "batch", "h1", 7001, 10, {"links": [link, last], "attributes": {"user": "own"}}
     yield "h3", "pay", "noted", "h1", 7001, 5, {"events": [note]}
 
@@ -137,6 +154,7 @@ def record(store, spans, *, base=BASE):
         )
         journal.append(FrameType.SPAN, msgspec.msgpack.encode(span), numbers[service])
     assert store.flush(10.0)
+
 
 def sets_of(store, text, since, until):
     """What a search finds, as the naive evaluator tells it."""

@@ -28,4 +28,3 @@ def naive(worlds):
 def found(worlds):
     """Give what a search of a text finds, as the naive evaluator tells it."""
     return lambda text, since=0, until=1 << 62: sets_of(worlds, text, since, until)
-

@@ -141,9 +141,7 @@ def test_exemplars(text, worlds, naive):
 
 def test_too_many_series(worlds):
     """The first ones are given, and the message says what was left out."""
-    found = query_instant(
-        worlds, parse("{} | count_over_time() by(name)"), since_ns=BASE, until_ns=UNTIL, max_series=5
-    )
+    found = query_instant(worlds, parse("{} | count_over_time() by(name)"), since_ns=BASE, until_ns=UNTIL, max_series=5)
     assert len(found) == 5
     assert "first 5 series" in found.message
 
