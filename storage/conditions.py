@@ -26,10 +26,12 @@ class Dictionary(Protocol):
     @property
     def operations(self) -> Mapping[int, StoredOperation]:
         """By number."""
+        ...
 
     @property
     def sets(self) -> Mapping[int, Mapping[str, Any]]:
-        """Shared attributes, by number."""
+        """Shared attributes by number."""
+        ...
 
 
 @dataclass(slots=True)

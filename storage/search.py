@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,7 +153,7 @@ class TraceReader:
         if pending:
             yield pending
         for path in newest_first(self._directory):
-            for numbered, rows in self._partition(path, condition, (since_ns, until_ns), _COLUMNS, _PAGE):
+            for numbered, rows in self._partition(path, condition, since_ns, until_ns):
                 yield numbered.spans(rows)
 
     def traces(self, trace_ids: Collection[bytes]) -> dict[bytes, list[StoredSpan]]:
@@ -167,7 +166,7 @@ class TraceReader:
         marks = ",".join("?" * len(found))
 
         def read(connection: Connection, numbered: Numbered) -> None:
-            last = connection.exec_driver_sql("SELECT max(id) FROM spans").scalar() or 0
+            last = _one(connection, "SELECT coalesce(max(id), 0) FROM spans")[0]
             buckets = ",".join(map(str, range((last >> BUCKET_SHIFT) + 1)))
             rows = _rows(
                 connection,
@@ -194,42 +193,40 @@ class TraceReader:
         A group may come more than once. Spans that only the journals have are not among them: see `pending`.
         """
         for path in newest_first(self._directory):
-            begun = self._read(
-                path, lambda connection, numbered: _begin(connection, numbered, condition, since_ns, until_ns)
-            )
-            for selection in begun or ():
-                statement, parameters = selection.tally(steps)
-                found = self._read(path, partial(_tallied, statement, parameters))
+            for selection in self._selections(path, condition, since_ns, until_ns):
+                found = self._select(path, *selection.tally(steps))
                 if found is not None:
                     yield found
 
     # --- one partition ---------------------------------------------------------------------------------------------
 
     def _partition(
-        self, path: Path, condition: Condition, window: tuple[int, int], columns: str, most: int
+        self, path: Path, condition: Condition, since: int, until: int
     ) -> Iterator[tuple[Numbered, list[Any]]]:
-        begun = self._read(path, lambda connection, numbered: _begin(connection, numbered, condition, *window))
-        for selection in begun or ():
+        for selection in self._selections(path, condition, since, until):
             before: tuple[int, int] | None = _FROM_THE_END
             while before is not None:
-                numbered, rows = self._page(path, selection, columns, before, most)
-                before = (rows[-1][1], rows[-1][0]) if len(rows) == most else None
+                numbered, rows = self._select(path, *selection.statement(before)) or (Numbered(), [])
+                before = (rows[-1][1], rows[-1][0]) if len(rows) == _PAGE else None
                 if rows:
                     yield numbered, rows
 
-    def _page(
-        self, path: Path, selection: Selection, columns: str, before: tuple[int, int], most: int
-    ) -> tuple[Numbered, list[Any]]:
-        """Rows before a place (start, number); fewer than `most` at the end."""
-        statement, parameters = selection.statement(columns, before, most)
+    def _selections(self, path: Path, condition: Condition, since: int, until: int) -> list[Selection]:
+        found: list[Selection] | None = self._read(
+            path, lambda connection, numbered: _begin(connection, condition.where(numbered), since, until)
+        )
+        return found or []
 
-        def read(connection: Connection, numbered: Numbered) -> tuple[Numbered, list[Any]]:
-            return numbered, _rows(connection, statement, parameters)
-
-        return self._read(path, read) or (Numbered(), [])
+    def _select(self, path: Path, statement: str, parameters: tuple[Any, ...]) -> tuple[Numbered, list[Any]] | None:
+        """The rows of a statement; None where the partition can't be read any more."""
+        found: tuple[Numbered, list[Any]] | None = self._read(
+            path, lambda connection, numbered: (numbered, _rows(connection, statement, parameters))
+        )
+        return found
 
     def _read(self, path: Path, read: Callable[[Connection, Numbered], Any]) -> Any:
         """In a short transaction; None where the partition can't be read."""
+        self.check_deadline()
         try:
             with self._readers.connect(path, self._until) as connection:
                 return read(connection, self._dictionaries.of(path, connection))
@@ -249,14 +246,16 @@ class Selection:
     low: int = 0
     """Numbers from this to the next `_CHUNK`, where there is no index."""
 
-    def statement(self, columns: str, before: tuple[int, int], most: int) -> tuple[str, tuple[Any, ...]]:
-        """SQL for those before a place, the newest first."""
+    def statement(self, before: tuple[int, int]) -> tuple[str, tuple[Any, ...]]:
+        """SQL for a page of those before a place (start, number), the newest first."""
+        parameters: tuple[Any, ...]
         if self.index is None:
-            high = min(self.low + _CHUNK, before[1])
-            rows = f"spans NOT INDEXED WHERE id >= {self.low} AND id < ? AND {self.where}"
-            return f"SELECT {columns} FROM {rows} ORDER BY id DESC LIMIT ?", (high, *self.parameters, most)
-        rows = f"spans INDEXED BY {self.index} WHERE {self.where} AND (start, id) < (?, ?)"
-        return f"SELECT {columns} FROM {rows} ORDER BY start DESC, id DESC LIMIT ?", (*self.parameters, *before, most)
+            bounds, order = f"NOT INDEXED WHERE id >= {self.low} AND id < ? AND {self.where}", "id DESC"
+            parameters = (min(self.low + _CHUNK, before[1]), *self.parameters)
+        else:
+            bounds = f"INDEXED BY {self.index} WHERE {self.where} AND (start, id) < (?, ?)"
+            order, parameters = "start DESC, id DESC", (*self.parameters, *before)
+        return f"SELECT {_COLUMNS} FROM spans {bounds} ORDER BY {order} LIMIT {_PAGE}", parameters
 
     def tally(self, steps: Steps) -> tuple[str, tuple[Any, ...]]:
         """SQL for all of them, counted."""
@@ -264,13 +263,11 @@ class Selection:
         bounds = f"id >= {self.low} AND id < {self.low + _CHUNK} AND " if self.index is None else ""
         bucket = _bucket(0, _LARGEST_BUCKET) if steps.bucketed else "0"
         # of the row that has the least or largest value SQLite takes the columns that are not aggregated
-        statement = (
-            f"SELECT operation, status, (start - {steps.first} + {steps.step - 1}) / {steps.step} AS place, "
-            f"{bucket} AS bucket, count(*), total(duration), {'min' if steps.least else 'max'}(duration), "
-            f"trace_id, span_id, start FROM spans {source} WHERE {bounds}{self.where} "
-            "GROUP BY operation, status, place, bucket"
-        )
-        return statement, self.parameters
+        place = f"(start - {steps.first} + {steps.step - 1}) / {steps.step}"
+        columns = f"operation, status, {place} AS place, {bucket} AS bucket, count(*), total(duration)"
+        extreme = f"{'min' if steps.least else 'max'}(duration), trace_id, span_id, start"
+        groups = "GROUP BY operation, status, place, bucket"
+        return f"SELECT {columns}, {extreme} FROM spans {source} WHERE {bounds}{self.where} {groups}", self.parameters
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,10 +293,9 @@ def _bucket(low: int, high: int) -> str:
     return f"CASE WHEN duration > {1 << middle} THEN {_bucket(middle + 1, high)} ELSE {_bucket(low, middle)} END"
 
 
-def _tallied(
-    statement: str, parameters: tuple[Any, ...], connection: Connection, numbered: Numbered
-) -> tuple[Numbered, list[tuple[Any, ...]]]:
-    return numbered, _rows(connection, statement, parameters)
+def _one(connection: Connection, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
+    """The first row."""
+    return connection.exec_driver_sql(statement, parameters).first()
 
 
 def _rows(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
@@ -309,18 +305,15 @@ def _rows(connection: Connection, statement: str, parameters: tuple[Any, ...]) -
     return found
 
 
-def _begin(connection: Connection, numbered: Numbered, condition: Condition, since: int, until: int) -> list[Selection]:
+def _begin(connection: Connection, where: Where, since: int, until: int) -> list[Selection]:
     """What to select for a condition in a window, the newest first."""
-    window: Any = connection.exec_driver_sql("SELECT min_start, max_end FROM window").first() or (None, None)
-    first, end = window
-    if first is None or first >= until or end < since:
+    found: Any = _one(connection, "SELECT min_start, max_end FROM window") or (None, None)
+    first, end = found
+    if where.sql == NEVER or first is None or first >= until or end < since:
         return []
-    where = condition.where(numbered)
-    if where.sql == NEVER:
-        return []
-    last = connection.exec_driver_sql("SELECT max(id) FROM spans").scalar() or 0
+    last = _one(connection, "SELECT coalesce(max(id), 0) FROM spans")[0]
     share = (min(until, end) - max(since, first)) / max(1, end - first)
-    index = _index(connection, where, share, last, (since, until))
+    index = where.index or (_BY_OPERATION if _is_sparse(connection, where, share, (since, until), last) else None)
     within = since <= first and end < until and index is None
     sql = where.sql if within else f"{where.sql} AND start >= ? AND start < ?"
     parameters = tuple(where.parameters) if within else (*where.parameters, since, until)
@@ -331,16 +324,15 @@ def _begin(connection: Connection, numbered: Numbered, condition: Condition, sin
     return [Selection(sql, parameters, index)]
 
 
-def _index(connection: Connection, where: Where, share: float, last: int, window: tuple[int, int]) -> str | None:
-    """The index that leads to fewer rows than are worth looking through one after the other."""
-    if where.index is not None:
-        return where.index
+def _is_sparse(connection: Connection, where: Where, share: float, window: tuple[int, int], last: int) -> bool:
+    """Whether few spans of the operations began in the window."""
     if where.operations is None:
-        return _BY_OPERATION if share < _SPARSE else None
+        return share < _SPARSE
     enough = int(last * _SPARSE)
-    count = connection.exec_driver_sql(
+    counted = _one(
+        connection,
         f"SELECT count(*) FROM (SELECT 1 FROM spans INDEXED BY {_BY_OPERATION} WHERE operation IN "
         f"({','.join(map(str, where.operations))}) AND start >= ? AND start < ? LIMIT ?)",
         (*window, enough + 1),
-    ).scalar()
-    return _BY_OPERATION if count is not None and count <= enough else None
+    )
+    return bool(counted[0] <= enough)

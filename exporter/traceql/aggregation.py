@@ -5,22 +5,24 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from .model import Duration, Metric, Value
 from .timeline import Timeline
-from .values import NUMERIC, first, to_plain
+from .values import first, is_number, to_plain
 
 _SECOND = 1e9
 Points = list[float]
 """A value for each step; NaN where there is none."""
 
 
-class Tallied(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Tallied:
     """What storage has counted of spans with durations in one bucket, in ns."""
 
     bucket: int
-    count: int  # type: ignore[assignment]  # hides the method of tuples, which nobody asks for
+    count: int
     total: float
     extreme: int
     """The least one for `min_over_time`, otherwise the longest."""
@@ -58,7 +60,7 @@ def accumulator(metric: Metric, timeline: Timeline) -> Accumulator:
 def number(value: Value) -> float | None:
     """A value as metrics count it: durations in seconds; None where it is no number."""
     value = first(value)
-    if value.__class__ not in NUMERIC or value != value:  # noqa: PLR0124  # NaN is none either
+    if not is_number(value) or value != value:  # noqa: PLR0124  # NaN is none either
         return None
     return value / _SECOND if value.__class__ is Duration else float(value)
 
@@ -80,7 +82,7 @@ class _Count:
         yield (), [count / self._divisor for count in self._counts]
 
 
-_EXTREME: dict[str, Callable[[float, float], float]] = {"min": min, "max": max}
+_EXTREME: dict[str, Callable[[Any, Any], Any]] = {"min": min, "max": max}
 
 
 class _Reduction:
@@ -105,8 +107,7 @@ class _Reduction:
         if self._counts[place] == count:
             self._values[place] = taken
         else:
-            combine: Any = _EXTREME.get(self._name, operator.add)
-            self._values[place] = combine(self._values[place], taken)
+            self._values[place] = _EXTREME.get(self._name, operator.add)(self._values[place], taken)
 
     def points(self) -> Iterator[tuple[tuple[tuple[str, Value], ...], Points]]:
         if self._name == "avg":
@@ -121,7 +122,7 @@ def bucket_of(value: Value) -> float | None:
     None for what isn't a positive number.
     """
     value = first(value)
-    if value.__class__ not in NUMERIC or not 0 < value < math.inf:
+    if not is_number(value) or not 0 < value < math.inf:
         return None
     if value.__class__ is float:
         mantissa, exponent = math.frexp(value)

@@ -28,7 +28,7 @@ from .model import (
     Unary,
 )
 from .patterns import compile_pattern
-from .values import NUMERIC
+from .values import is_number
 
 _NOTHING = Either(())
 _NO_OPERATION = StoredOperation("", "internal", "", {}, {})
@@ -222,7 +222,7 @@ def _of_intrinsic(field: Field, operator: str, value: Any, expression: Expressio
     name = str(field)
     if name in _OF_OPERATION:
         return OnOperation(_on_operation(compile_expression(expression)))
-    if name == "duration" and operator in _MIRRORED and value.__class__ in NUMERIC:
+    if name == "duration" and operator in _MIRRORED and is_number(value):
         asked = OnColumn("duration", operator, value)
         if operator in (">", ">=") and value >= SLOW_INDEX_NS:  # in the words that the partial index knows, too
             return All((OnColumn("duration", ">=", SLOW_INDEX_NS, "spans_slow"), asked))

@@ -9,7 +9,7 @@ from ...storage.tracing import StoredSpan
 from . import patterns
 from .fields import Getter, getter, needs_trace
 from .model import Attribute, Binary, Duration, Expression, Field, Intrinsic, Junction, Literal, Unary, Value
-from .values import NUMERIC, arithmetic, comparison, first, matching
+from .values import arithmetic, comparison, first, is_number, matching
 
 _ARITHMETIC = frozenset("+-*/%^")
 
@@ -56,7 +56,7 @@ def is_root_test(expression: Binary) -> bool:
     field, operator, literal = expression.left, expression.operator, expression.right
     if operator not in ("<", "<=", "=") or str(field) != "nestedSetParent" or not isinstance(literal, Literal):
         return False
-    if literal.value.__class__ not in NUMERIC:
+    if not is_number(literal.value):
         return False
     holds = comparison(operator)
     return holds(-1, literal.value) and not holds(0, literal.value)
@@ -99,7 +99,7 @@ def _minus(operand: Getter) -> Getter:
         value = first(operand(span, trace))
         if value.__class__ is Duration:
             return Duration(-value)
-        return -value if value.__class__ in NUMERIC else None
+        return -value if is_number(value) else None
 
     return negate
 

@@ -84,7 +84,7 @@ class Gathering:
     def add(self, numbered: Numbered, tallies: list[Tally]) -> None:
         """What storage has counted, where groups depend on operation and status alone, and the value is duration."""
         groups: dict[tuple[int, int], Group | None] = {}
-        for operation, status, place, bucket, count, total, extreme, *ids in tallies:
+        for operation, status, place, bucket, count, total, extreme, trace_id, span_id, start in tallies:
             key = (operation, status)
             if key not in groups:
                 like = StoredSpan(b"", 0, None, numbered.operations[operation], {}, 0, 0, status, None, None)

@@ -131,9 +131,15 @@ QUANTILE_OVER_TIME: "quantile_over_time"
 TOPK: "topk"
 BOTTOMK: "bottomk"
 
-ATTRIBUTE.5: /(?:(?:parent\.(?:resource\.|span\.)?|resource\.|span\.|event\.|link\.|instrumentation\.)|\.(?![0-9]))(?:[^\s{}()=~!<>&|^,"]|"(?:[^"\\\n]|\\.)*")+/
+ATTRIBUTE.5: SCOPE (PLAIN_PART | QUOTED_PART)+
+SCOPE: "parent." [SCOPE_NAME "."] | SCOPE_NAME "." | /\.(?![0-9])/
+SCOPE_NAME: "resource" | "span" | "event" | "link" | "instrumentation"
+PLAIN_PART: /[^\s{}()=~!<>&|^,"]/
+QUOTED_PART: /"(?:[^"\\\n]|\\.)*"/
 SCOPED_INTRINSIC.5: /(?:trace|span|event|link|instrumentation):[A-Za-z]+/
-KEYWORD.4: /(?:true|false|nil|ok|error|unset|unspecified|internal|server|client|producer|consumer|minInt|maxInt)(?![\w.:])/
+KEYWORD.4: KEYWORD_NAME /(?![\w.:])/
+KEYWORD_NAME: "true" | "false" | "nil" | "ok" | "error" | "unset" | "unspecified" | "internal" | "server" | "client"
+            | "producer" | "consumer" | "minInt" | "maxInt"
 DURATION.4: /(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:ns|us|µs|μs|ms|s|m|h|d|w|y))+(?!\w)/
 FLOAT.3: /(?:[0-9]+\.[0-9]*(?:[eE][+-]?[0-9]+)?|\.[0-9]+(?:[eE][+-]?[0-9]+)?|[0-9]+[eE][+-]?[0-9]+)(?!\w)/
 INTEGER.2: /[0-9]+(?!\w)/

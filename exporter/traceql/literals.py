@@ -18,7 +18,7 @@ _PLAIN_ESCAPES = {
 }  # fmt: skip
 _MAX = (1 << 63) - 1
 _SURROGATES = range(0xD800, 0xE000)
-_LAST_ASCII = 0x7F
+_ASCII = range(0x80)
 
 KEYWORDS: dict[str, object] = {
     "true": True,
@@ -77,7 +77,7 @@ def _unescape(match: re.Match[str]) -> str:
         number = int(code, 8)
     else:
         raise ValueError(f"\\{code} is not an escape")
-    if number > sys.maxunicode or number in _SURROGATES or (code[0] not in "uU" and number > _LAST_ASCII):
+    if number > sys.maxunicode or number in _SURROGATES or (code[0] not in "uU" and number not in _ASCII):
         raise ValueError(f"\\{code} is not a character")
     return chr(number)
 

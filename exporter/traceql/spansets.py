@@ -26,7 +26,7 @@ from .model import (
 )
 from .structure import RELATIONS, Relation
 from .trees import Trace
-from .values import NUMERIC, arithmetic, comparison, first
+from .values import arithmetic, comparison, first, is_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ def _aggregate(function: str, value_of: Getter) -> Evaluator:
     """Over the spans that have a number; None where none has."""
 
     def evaluate(each: Spans, trace: Trace) -> Value:
-        values = [value for span in each.spans if (value := first(value_of(span, trace))).__class__ in NUMERIC]
+        values = [value for span in each.spans if is_number(value := first(value_of(span, trace)))]
         if not values:
             return None
         if function == "min":

@@ -28,6 +28,11 @@ _LARGEST = 1 << 63
 _MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
+def is_number(value: Any) -> bool:
+    """Whether it is one, or a duration."""
+    return value.__class__ in NUMERIC
+
+
 def from_stored(value: Any) -> Value:
     """A value as storage has it in JSON. Maps and bytes are kept as something that compares with nothing."""
     if value.__class__ is list:
@@ -105,7 +110,7 @@ def arithmetic(name: str) -> Callable[[Any, Any], Value]:
 
     def combine(left: Any, right: Any) -> Value:
         left, right = first(left), first(right)
-        if left.__class__ not in NUMERIC or right.__class__ not in NUMERIC:
+        if not (is_number(left) and is_number(right)):
             return None
         try:
             if left.__class__ is int and right.__class__ is int:

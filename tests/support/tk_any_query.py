@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 NAMES = ["GET /", "query", "send", ""]
 SERVICES = ["shop", "pay", "stock", "mail"]
 FIELDS = [
-    ".a", "span.a", "span.b", ".http.request.method", 'span."odd key"', "resource.cluster", "resource.replicas", ".zones",
+    ".a", "span.a", "span.b", ".http.request.method", 'span."odd key"', "resource.cluster", "resource.replicas",
+    ".zones",
     "event.a", "event:name", "link.a", "name", "duration", "status", "kind", "statusMessage", "rootName",
     "rootServiceName", "traceDuration", "nestedSetLeft", "nestedSetRight", "nestedSetParent", "span:childCount",
     "parent.a", "parent.span.b", "parent.resource.cluster", "parent", "instrumentation:name", "event:timeSinceStart",
@@ -28,8 +29,8 @@ comparisons = st.one_of(
     st.builds("{} {} nil".format, fields, st.sampled_from(["=", "!="])),
     st.builds("{} {} {}".format, fields, st.sampled_from(ORDER), fields),
     st.builds(
-        "{} {} {} {} {}".format, fields, st.sampled_from("+-*/%^"), st.sampled_from(NUMBERS[:6]), st.sampled_from(ORDER),
-        st.sampled_from(NUMBERS),
+        "{} {} {} {} {}".format, fields, st.sampled_from("+-*/%^"), st.sampled_from(NUMBERS[:6]),
+        st.sampled_from(ORDER), st.sampled_from(NUMBERS),
     ),
     st.sampled_from(["true", "false", ".a", "span.b", "nestedSetParent < 0", "duration > 1s", "status = error"]),
 )  # fmt: skip

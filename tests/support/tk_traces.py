@@ -74,15 +74,16 @@ def _shopping():
 
 def _odd_values():
     yield "d1", "shop", "values", None, 3000, 10, {"attributes": {
-        "text": 'say "hi"\\ \n ünïcode', "empty": "", "flag": True, "off": False, "negative": -5, "big": 9007199254740993,
-        "huge": 2**62, "float": 1.5, "whole": 2.0, "tiny": 1e-9, "nan": float("nan"), "inf": float("inf"),
+        "text": 'say "hi"\\ \n ünïcode', "empty": "", "flag": True, "off": False, "negative": -5,
+        "big": 9007199254740993, "huge": 2**62, "float": 1.5, "whole": 2.0, "tiny": 1e-9, "nan": float("nan"),
+        "inf": float("inf"),
         "my key": "spaced", "a/b:c-d": "symbols", 'quo"ted': "q", "none": None, "blob": b"\x00\xff", "map": {"k": 1},
         "tags": ["x", "y"], "numbers": [1, 2, 3], "mixed": [1, "x", True], "nothing": [], "floats": [0.5, 2],
         "flags": [True, False], "duration_text": "100ms",
     }}  # fmt: skip
     yield "d2", "shop", "values", "d1", 3001, 0, {"attributes": {"flag": "true", "negative": "-5", "big": 1, "n": 0}}
     yield "d3", "shop", "", "d1", 3002, 8, {"kind": "unspecified", "attributes": {"n": -1, "tags": "x", "flag": False}}
-    yield "d4", "stock", 'name with "quotes"', "d1", 3003, 1, {"attributes": {"http.route": "/a/{id}", "n": 10**15}}
+    yield "d4", "stock", 'name with "quotes"', "d1", 3003, 1, {"attributes": {"n": 10**15, "http.route": "/a/{id}"}}
 
 
 def _odd_trees():
