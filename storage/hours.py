@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 MINUTES = 60
 _SETTLED = 5  # minutes after its end in which most of an hour's late spans have come
+_QUIET = 3.0  # s in which nothing was added to it: while a backlog is stored, hours would be made in vain
 _FIRST_OF = "SELECT min(minute) FROM rollups WHERE minute >= ?"
 _NEXT_HOUR = "SELECT min(hour) FROM rollup_hours WHERE hour >= ?"
 _MINUTES_OF = (
@@ -35,12 +36,13 @@ class Hours:
 
     def __init__(self) -> None:
         self._summed: set[int] = set()
-        self._due: set[int] = set()
+        self._due: dict[int, float] = {}
+        """With when they were written to last (monotonic)."""
 
     def load(self, connection: sqlite3.Connection) -> None:
         """Find out both: a probe of an index for each hour that there is."""
         self._summed = _steps(connection, _NEXT_HOUR, 1)
-        self._due = _steps(connection, _FIRST_OF, MINUTES) - self._summed
+        self._due = dict.fromkeys(_steps(connection, _FIRST_OF, MINUTES) - self._summed, float("-inf"))
 
     def delete(self, connection: sqlite3.Connection, hours: Collection[int]) -> None:
         """In the transaction that writes minutes of these hours: they are no longer equal."""
@@ -50,7 +52,7 @@ class Hours:
     def take(self, hours: Collection[int]) -> None:
         """After that transaction."""
         self._summed.difference_update(hours)
-        self._due.update(hours)
+        self._due.update(dict.fromkeys(hours, time.monotonic()))
 
     def sum_up(self, connection: sqlite3.Connection, now: float, seconds: float) -> None:
         """Sum up hours that are due and over, the newest first, for about so long.
@@ -58,14 +60,15 @@ class Hours:
         Raises:
             sqlite3.Error: the hour at which it stopped is still due.
         """
-        until = time.monotonic() + seconds
+        began = time.monotonic()
         newest = (int(now) // 60 - _SETTLED) // MINUTES
-        for hour in sorted((hour for hour in self._due if hour < newest), reverse=True):
+        due = (hour for hour, written in self._due.items() if hour < newest and written < began - _QUIET)
+        for hour in sorted(due, reverse=True):
             with engine.transaction(connection):
                 connection.executemany(_INSERT, _rows(connection, hour))
-            self._due.discard(hour)
+            del self._due[hour]
             self._summed.add(hour)
-            if time.monotonic() > until:
+            if time.monotonic() > began + seconds:
                 return
 
     def prune(self, connection: sqlite3.Connection, oldest: int) -> None:

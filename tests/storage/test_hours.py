@@ -5,6 +5,7 @@ import sqlite3
 import time
 from contextlib import closing
 
+import pytest
 from tk_spans import ERROR, Recorder, die
 from tk_wait import eventually
 
@@ -55,6 +56,11 @@ def answers(store):
     return found
 
 
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch):
+    monkeypatch.setattr(hours, "_QUIET", 0.1)
+
+
 def test_hours_change_no_answer(opened, monkeypatch):
     """Of any window, group and step: the same before any hour is summed up, with some, and with all."""
     with monkeypatch.context() as patch:
@@ -63,20 +69,20 @@ def test_hours_change_no_answer(opened, monkeypatch):
         wanted = fill(store, 1)
         before = answers(store)
         assert summed(store) == {}
-    eventually(lambda: summed(store) == wanted, 10)
+    eventually(lambda: summed(store) == wanted, 20)
     assert answers(store) == before
 
 
 def test_a_late_span_undoes_its_hour(store):
     """The answer has it at once; the hour is summed up again."""
     wanted = fill(store, 2, length=3)
-    eventually(lambda: summed(store) == wanted, 10)
+    eventually(lambda: summed(store) == wanted, 20)
     Recorder(store)("late", start=BASE + HOUR + 5, duration=10)
     assert store.flush(5)
     found = store.performance(since_ns=BASE, until_ns=BASE + 3 * HOUR)
     assert sum(each.count for each in found.groups) == sum(wanted.values()) + 1
     wanted[1] += 1
-    eventually(lambda: summed(store) == wanted, 10)
+    eventually(lambda: summed(store) == wanted, 20)
     assert sum(each.count for each in store.performance(since_ns=BASE, until_ns=BASE + 3 * HOUR).groups) == sum(
         wanted.values()
     )
@@ -86,13 +92,13 @@ def test_hours_go_on_after_a_restart_and_a_loss(opened):
     """What was summed up stays; after `aggregates.db` was lost it is made anew."""
     store = opened()
     wanted = fill(store, 3, length=5)
-    eventually(lambda: summed(store) == wanted, 10)
+    eventually(lambda: summed(store) == wanted, 20)
     store.close()
     die(store)
     store = opened()
     more = fill(store, 4, length=5)
     wanted = {hour: wanted.get(hour, 0) + more.get(hour, 0) for hour in {*wanted, *more}}
-    eventually(lambda: summed(store) == wanted, 10)
+    eventually(lambda: summed(store) == wanted, 20)
     engine.remove(store.data_dir / "aggregates.db")
 
     def is_back():
@@ -101,7 +107,7 @@ def test_hours_go_on_after_a_restart_and_a_loss(opened):
         except sqlite3.OperationalError:
             return False
 
-    eventually(is_back, 15)
+    eventually(is_back, 20)
 
 
 def test_hours_are_dropped_with_the_first_of_their_minutes():
