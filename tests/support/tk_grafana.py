@@ -82,9 +82,11 @@ def _unit(panel, letter):
     if panel["type"] != "table" or not panel.get("transformations"):
         return configured["defaults"].get("unit", "")
     (names,) = [each["options"]["renameByName"] for each in panel["transformations"] if each["id"] == "organize"]
-    properties = {each["matcher"]["options"]: each["properties"] for each in configured["overrides"]}
-    found = properties[names[f"Value #{letter}"]]
-    return next(each["value"] for each in found if each["id"] == "unit")
+    title = names[f"Value #{letter}"]
+    properties = [
+        one for each in configured["overrides"] if each["matcher"]["options"] == title for one in each["properties"]
+    ]
+    return next(each["value"] for each in properties if each["id"] == "unit")
 
 
 # --- variables -----------------------------------------------------------------------------------------------------
