@@ -5,7 +5,7 @@ from __future__ import annotations
 from .live import Live
 from .page import VERSION, Dashboard, Panels, instances, page, services, sources, to
 from .panels import Column, Line, found_traces, lines, number, rows
-from .queries import RANGE, RATE, SERVER_ERROR, happened, here, increase, ours, rate, ratio, requests, spans, top
+from .queries import RANGE, RATE, SERVER_ERROR, among, happened, here, increase, ours, rate, ratio, requests, spans, top
 
 _EXCEPTIONS = ours("exceptions_total")
 _TYPE = "service, exception_type"
@@ -81,6 +81,7 @@ def _glance() -> Panels:
 
 def _exceptions() -> Panels:
     traces = to("traces", "var-service=${__data.fields.service}")
+    most = top(50, happened(_EXCEPTIONS, _TYPE))
     return [
         lines(
             "Exceptions by type",
@@ -101,8 +102,8 @@ def _exceptions() -> Panels:
             "How often each type was recorded in the time that is looked at; the fifty most frequent. The service "
             "leads to its traces. Messages, stacks and states are at /monitoring/errors.",
             [
-                Column("Exceptions", top(50, happened(_EXCEPTIONS, _TYPE)), decimals=0),
-                Column("A second now", rate(_EXCEPTIONS, _TYPE, "5m"), "cps"),
+                Column("Exceptions", most, decimals=0),
+                Column("A second now", among(rate(_EXCEPTIONS, _TYPE, "5m"), _TYPE, most), "cps"),
             ],
             sort="Exceptions",
             links=[("service", "Its traces", traces)],
@@ -120,7 +121,7 @@ def _groups() -> Panels:
             f"Groups that are {state}",
             text,
             "short",
-            Line(happened(_GROUPS[state], "service", RATE), "{{service}}"),
+            Line(top(10, happened(_GROUPS[state], "service", RATE)), "{{service}}"),
         )
         for state, text in texts.items()
     ]
@@ -142,13 +143,13 @@ def _releases() -> Panels:
             "Exceptions a second by `service.version`, of what runs on an instance at that moment. A series without a "
             "name: the resource has no version.",
             "cps",
-            Line(of_release(exceptions), f"{{{{{VERSION}}}}}"),
+            Line(top(10, of_release(exceptions)), f"{{{{{VERSION}}}}}"),
         ),
         lines(
             "Failed requests by release",
             "Share of HTTP requests answered with a status of 500 or more, by `service.version`.",
             "percentunit",
-            Line(f"{of_release(failed)} / {of_release(asked)}", f"{{{{{VERSION}}}}}"),
+            Line(top(10, f"{of_release(failed)} / {of_release(asked)}"), f"{{{{{VERSION}}}}}"),
             limits=(0.01, 0.05),
         ),
     ]
@@ -167,7 +168,7 @@ def _spans(live: Live) -> Panels:
                 Column("Failed", most, decimals=0),
                 Column(
                     "Share",
-                    f"{increase(failed, labels)} / {increase(every, labels)} and on ({labels}) {most}",
+                    among(f"{increase(failed, labels)} / {increase(every, labels)}", labels, most),
                     "percentunit",
                     (0.01, 0.05),
                 ),

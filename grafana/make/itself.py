@@ -37,9 +37,9 @@ def itself_page(live: Live) -> Dashboard:
     )
 
 
-def _pending(by: str = "") -> str:
+def _pending(by: str) -> str:
     def total(each: str) -> str:
-        return f"sum by ({by}) ({each})" if by else f"sum({each})"
+        return f"sum by ({by}) ({each})"
 
     return f"{total(_ACCEPTED)} - {total(_STORED)} - {total(_DROPPED)}"
 
@@ -66,13 +66,14 @@ def _state() -> Panels:
     commit = f"time() - ({here('tracekeep_last_commit_timestamp_seconds')} > 0)"
     return [
         states("Degraded parts", "Red: the part is degraded. Nothing is lost while the journal is not.",
-               f"max by (instance, part) ({here('tracekeep_degraded')})", "{{instance}} {{part}}"),
+               top(40, f"max by (instance, part) ({here('tracekeep_degraded')})"), "{{instance}} {{part}}"),
         lines("Lag of the writer", "Age of the oldest record that is journaled and not yet stored.", "s",
-              Line(f"max by (instance) ({_LAG})", _BY_INSTANCE), width=8, limits=_LATE),
+              Line(top(10, f"max by (instance) ({_LAG})"), _BY_INSTANCE), width=8, limits=_LATE),
         lines("Since the last commit", "How long ago the writer committed. It grows while nothing is recorded, too.",
-              "s", Line(f"max by (instance) ({commit})", _BY_INSTANCE), width=8),
+              "s", Line(top(10, f"max by (instance) ({commit})"), _BY_INSTANCE), width=8),
         lines("Writer's role", "1: a process holds it. 0: nobody moves journals into the databases.", "short",
-              Line(f"min by (instance) ({here('tracekeep_writer_up')})", _BY_INSTANCE), width=8, maximum=1),
+              Line(f"bottomk(10, min by (instance) ({here('tracekeep_writer_up')}))", _BY_INSTANCE), width=8,
+              maximum=1),
     ]  # fmt: skip
 
 
@@ -82,14 +83,14 @@ def _accounting() -> Panels:
               Line(rate(_ACCEPTED), "accepted"), Line(rate(_STORED), "stored"), Line(rate(_DROPPED), "dropped"),
               width=8),
         lines("Pending", "Records that are journaled and not yet stored: accepted - stored - dropped.", "short",
-              Line(_pending("instance"), _BY_INSTANCE), width=8),
+              Line(top(10, _pending("instance")), _BY_INSTANCE), width=8),
         lines("Dropped by reason", "Records dropped a second. Each loss has a reason; all are 0 as long as nothing "
               "is wrong.", "ops", Line(rate(_DROPPED, "reason"), "{{reason}}"), width=8, stacked=True),
         rows("Losses", "Records dropped since the data directory was made, by instance and reason.",
              [Column("Dropped", f"sum by (instance, reason) ({_DROPPED})", limits=(1, 100), decimals=0)],
              sort="Dropped", width=12),
         lines("Values cut", "Attribute values a second that were cut or replaced before they were recorded.", "ops",
-              Line(rate(here("tracekeep_values_truncated_total"), "instance"), _BY_INSTANCE)),
+              Line(top(10, rate(here("tracekeep_values_truncated_total"), "instance")), _BY_INSTANCE)),
     ]  # fmt: skip
 
 
@@ -101,7 +102,8 @@ def _disk() -> Panels:
         lines("Size of the history", "Size of the retained spans and errors. At the limit the oldest partition goes.",
               "bytes", *_with_limit(_HISTORY, _HISTORY_LIMIT), width=8),
         lines("Partitions", "History files that are retained. It falls when one is too old or too much is kept.",
-              "short", Line(f"max by (instance) ({here('tracekeep_history_partitions')})", _BY_INSTANCE), width=8),
+              "short", Line(top(10, f"max by (instance) ({here('tracekeep_history_partitions')})"), _BY_INSTANCE),
+              width=8),
     ]  # fmt: skip
 
 
@@ -130,7 +132,7 @@ def _metrics(live: Live) -> Panels:
 def _scrapes() -> Panels:
     return [
         lines("Duration of scrapes", "How long Prometheus waited for the page.", "s",
-              Line(f"max by (instance) ({here('scrape_duration_seconds')})", _BY_INSTANCE)),
+              Line(top(10, f"max by (instance) ({here('scrape_duration_seconds')})"), _BY_INSTANCE)),
         lines("Samples", "Samples on a page of metrics.", "short",
-              Line(f"max by (instance) ({here('scrape_samples_scraped')})", _BY_INSTANCE)),
+              Line(top(10, f"max by (instance) ({here('scrape_samples_scraped')})"), _BY_INSTANCE)),
     ]  # fmt: skip

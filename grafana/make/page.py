@@ -84,7 +84,7 @@ def instances() -> Variables:
     return [
         choice("environment", "Environment", f"label_values(target_info, {ENVIRONMENT})"),
         choice("version", "Version", f"label_values(target_info{{{label}}}, {VERSION})"),
-        choice("instance", "Instance", f"query_result({chosen})", regex='/instance="([^"]+)"/', everything=""),
+        choice("instance", "Instance", f"query_result({chosen})", regex='/[{, ]instance="([^"]+)"/', everything=""),
     ]
 
 

@@ -59,7 +59,7 @@ def _workers() -> Panels:
             "Workers over time",
             "Processes that tell of themselves, by instance. A saw: workers die and are replaced.",
             "short",
-            Line(f"count by (instance) ({started})", "{{instance}}"),
+            Line(top(10, f"count by (instance) ({started})"), "{{instance}}"),
         ),
         lines(
             "Age",
@@ -103,7 +103,7 @@ def _use() -> Panels:
 
 def _garbage() -> Panels:
     def by_generation(metric: str) -> str:
-        return f"sum by (instance, generation) (rate({_of(metric)}[{RATE}]))"
+        return top(12, f"sum by (instance, generation) (rate({_of(metric)}[{RATE}]))")
 
     legend = "{{instance}} generation {{generation}}"
     return [
@@ -126,7 +126,7 @@ def _garbage() -> Panels:
             "Uncollectable",
             "Objects that the collector found and could not free, by instance: a leak.",
             "short",
-            Line(f"sum by (instance) ({_of('python_gc_objects_uncollectable_total')})", "{{instance}}"),
+            Line(top(10, f"sum by (instance) ({_of('python_gc_objects_uncollectable_total')})"), "{{instance}}"),
             width=8,
         ),
     ]

@@ -30,9 +30,9 @@ def traces_page(live: Live) -> Dashboard:
 def _measured() -> Panels:
     return [
         traced("Spans", "Spans finished a second, by service.", "ops",
-               f"{{ {_CHOSEN} }} | rate() by (resource.service.name)", width=8, stacked=True),
+               f"{{ {_CHOSEN} }} | rate() by (resource.service.name) | topk(10)", width=8, stacked=True),
         traced("Failed spans", "Spans a second whose status is error, by operation.", "ops",
-               f"{{ {_CHOSEN} && status = error }} | rate() by (name)", width=8, stacked=True),
+               f"{{ {_CHOSEN} && status = error }} | rate() by (name) | topk(10)", width=8, stacked=True),
         traced("Duration of requests", "Quantiles of the durations of server spans.", "s",
                f"{{ {_SERVED} }} | quantile_over_time(duration, 0.5, 0.95, 0.99)", width=8),
         traced_durations("Durations", "How many server spans took how long: powers of two.",

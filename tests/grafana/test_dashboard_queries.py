@@ -43,6 +43,16 @@ def test_every_query_returns_data(place, opened, name):
 
 
 @pytest.mark.parametrize("name", BOARDS)
+def test_shares_are_shares(place, opened, name):
+    """What is shown in percent is between 0 and 1, and Apdex is."""
+    for query in queries(name, BOARDS[name]):
+        if query.unit == "percentunit" or query.place == "Apdex":
+            found = place.prometheus.query(opened[name].fill(query.text))
+            values = [float(each["value"][1]) for each in found if each["value"][1] != "NaN"]
+            assert all(-1e-9 <= value <= 1 + 1e-9 for value in values), f"{query}: {values}"
+
+
+@pytest.mark.parametrize("name", BOARDS)
 def test_every_traceql_query_is_answered(place, opened, name):
     """Each query to the Tempo data source finds something, in an answer that Grafana's own decoder takes."""
     tempo = Grafana(place.port, "/observability/tempo")

@@ -14,6 +14,8 @@ from tracekeep.storage import StoreSettings
 
 BOARDS = boards()
 BUILT_IN = {"__url_time_range", "__data", "__value", "__field", "__rate_interval", "__range", "__interval", "__all"}
+FEW = {"http_response_status_code", "reason", "le"}
+"""Labels of which there are few values, however many services there are."""
 PROMETHEUS, TEMPO = {"type": "prometheus", "uid": "${prometheus}"}, {"type": "tempo", "uid": "${tempo}"}
 
 
@@ -114,6 +116,18 @@ def test_links_lead_somewhere(name):
                 for each, _ in groupings(promql.parse(re.sub(r"\$__\w+", "5m", target["expr"]))):
                     labels |= each
             assert set(re.findall(r"__data\.fields\.(\w+)", text)) <= labels, text
+
+
+@pytest.mark.parametrize("name", BOARDS)
+def test_fifty_services_are_readable(name):
+    """What has a series for each service, instance, route or the like shows the first of them only."""
+    for query in queries(name, BOARDS[name]):
+        labels = set(re.findall(r"\{\{(\w+)\}\}", query.legend))
+        if labels - FEW and not query.instant:
+            assert re.match(r"(topk|bottomk)\(\d+, ", query.text), query
+    for query in queries(name, BOARDS[name], "tempo"):
+        if "by (" in query.text:
+            assert query.text.endswith("| topk(10)"), query
 
 
 @pytest.mark.parametrize("name", BOARDS)

@@ -8,15 +8,33 @@ from pathlib import Path
 
 import pytest
 from tk_grafana import FOLDER
+from typer.testing import CliRunner
+
+from tracekeep.exporter.cli import create_command
 
 GRAFANA = FOLDER.parent
-WITHOUT_SDK = "import sys; sys.modules['grafana_foundation_sdk'] = None; sys.argv[0] = 'tracekeep'; "
-RUN = "from tracekeep.__main__ import main; main()"
+WITHOUT_SDK = (
+    "import sys; sys.modules['grafana_foundation_sdk'] = None; sys.argv[0] = 'tracekeep'; "
+    "from tracekeep.__main__ import main; main()"
+)
 
 
-def tracekeep(*arguments, sdk=True, **environment):
+@pytest.fixture
+def tracekeep(monkeypatch):
+    """Run the command in an environment without settings but these."""
+    for name in [name for name in os.environ if name.startswith(("OTEL_", "TRACEKEEP_"))]:
+        monkeypatch.delenv(name)
+
+    def run(*arguments, **environment):
+        return CliRunner().invoke(create_command(lambda **_: None), [*map(str, arguments)], env=environment)
+
+    return run
+
+
+def without_sdk(*arguments, **environment):
+    """The same in a process that lacks what makes dashboards."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TRACEKEEP_"))}
-    command = [sys.executable, "-c", RUN if sdk else WITHOUT_SDK + RUN, *map(str, arguments)]
+    command = [sys.executable, "-c", WITHOUT_SDK, *map(str, arguments)]
     return subprocess.run(
         command,
         env=kept | environment,
@@ -39,19 +57,19 @@ def files(folder):
 
 def test_it_writes_all_that_is_shipped(tmp_path):
     """With the default settings: what the repository has, without anything that makes dashboards."""
-    done = tracekeep("dashboards", "--out", tmp_path / "out", sdk=False)
+    done = without_sdk("dashboards", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "out") == files(GRAFANA)
     assert f"{len(files(GRAFANA))} files" in done.stdout
 
 
-def test_it_follows_the_settings(tmp_path, require):
+def test_it_follows_the_settings(tracekeep, tmp_path, require):
     """Names and buckets of the environment are in dashboards, rules and data sources; Prometheus takes the rules."""
     (tmp_path / "dashboards").mkdir()
     (tmp_path / "dashboards" / "services.json").write_text("an old one")
     names = {"TRACEKEEP_HTTP_DURATION_BUCKETS": "0.1,0.6,2.4", "TRACEKEEP_SPAN_METRIC_NAMES": "collector"}
     done = tracekeep("dashboards", "--out", tmp_path, **names)
-    assert done.returncode == 0, done.stderr
+    assert done.exit_code == 0, done.stderr
     assert files(tmp_path).keys() == files(GRAFANA).keys()
     written = b"\n".join(content for path, content in files(tmp_path).items() if path.suffix != ".md").decode()
     assert set(re.findall(r'le=\\?"([\d.]+)\\?"', written)) == {"0.6", "2.4"}
@@ -66,7 +84,7 @@ def test_it_follows_the_settings(tmp_path, require):
 
 def test_it_says_what_is_missing(tmp_path):
     """Other settings without what makes dashboards: one line that says what to install."""
-    done = tracekeep("dashboards", "--out", tmp_path, sdk=False, TRACEKEEP_SLOW_MS="200")
+    done = without_sdk("dashboards", "--out", tmp_path, TRACEKEEP_SLOW_MS="200")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "tracekeep[dashboards]" in done.stderr
@@ -77,10 +95,10 @@ def test_it_says_what_is_missing(tmp_path):
     ("environment", "named"),
     [({"TRACEKEEP_SLOW_MS": "soon"}, "TRACEKEEP_SLOW_MS"), ({}, "--out")],
 )
-def test_a_mistake_is_said_in_one_line(tmp_path, environment, named):
+def test_a_mistake_is_said_in_one_line(tracekeep, tmp_path, environment, named):
     """A wrong setting, or a folder that can't be: exit code 2 and a line that names it."""
     (tmp_path / "file").touch()
     done = tracekeep("dashboards", "--out", tmp_path / "file" / "out", **environment)
-    assert done.returncode == 2
+    assert done.exit_code == 2
     assert len(done.stderr.splitlines()) == 1
     assert named in done.stderr

@@ -29,6 +29,8 @@ class Query:
     exemplars: bool = False
     legend: str = ""
     format: str = ""
+    unit: str = ""
+    """Of the panel, or of the table's column."""
 
     def __str__(self):
         return f"{self.board} / {self.place}: {self.text}"
@@ -69,9 +71,22 @@ def queries(name, board, source="prometheus"):
                     bool(target.get("exemplar")),
                     target.get("legendFormat", ""),
                     target.get("format") or target.get("queryType", ""),
+                    _unit(panel, target["refId"]),
                 )
             )
     return found
+
+
+def _unit(panel, letter):
+    configured = panel.get("fieldConfig") or {"defaults": {}, "overrides": []}
+    if panel["type"] != "table" or not panel.get("transformations"):
+        return configured["defaults"].get("unit", "")
+    (names,) = [each["options"]["renameByName"] for each in panel["transformations"] if each["id"] == "organize"]
+    title = names[f"Value #{letter}"]
+    properties = [
+        one for each in configured["overrides"] if each["matcher"]["options"] == title for one in each["properties"]
+    ]
+    return next(each["value"] for each in properties if each["id"] == "unit")
 
 
 # --- variables -----------------------------------------------------------------------------------------------------
