@@ -20,7 +20,9 @@ PARSERS = {
     Format.OPENMETRICS: openmetrics_parser.text_string_to_metric_families,
 }
 formats = pytest.mark.parametrize("fmt", Format, ids=lambda fmt: fmt.name)
-STATUS = Status([Degradation("history", "disk full")], 4711, 0.25, 1_763_900_000_123_456_789, 8192, 123_456, 3, 1 << 28, 1 << 30)
+STATUS = Status(
+    [Degradation("history", "disk full")], 4711, 0.25, 1_763_900_000_123_456_789, 8192, 123_456, 3, 1 << 28, 1 << 30
+)
 
 
 def counter(*series, name="jobs", text="Jobs that ended."):
