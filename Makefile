@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long check format bench clean
+.PHONY: help run test test-long check format dashboards bench clean
 
 help: ## Show this help
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,8 +13,8 @@ help: ## Show this help
 run: $(VENV)/.serve ## Start the demo shop with tracekeep embedded, under its own load
 	@exec $(BIN)/tracekeep demo $(ARGS)
 
-test: $(VENV)/.dev ## Run the tests (ARGS="-k name" to choose; --long for the long variants)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev ## Run the tests, three at a time, as most of them wait (ARGS="-k name" to choose)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 test-long: ## Run the tests with their long variants
 	@$(MAKE) test ARGS="--long $(ARGS)"
@@ -27,6 +27,9 @@ check: $(VENV)/.dev ## Lint, check the format and the types
 format: $(VENV)/.dev ## Format and mend what the linter can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+dashboards: $(VENV)/.dev ## Make the committed dashboards anew
+	@$(BIN)/python -c 'from tracekeep.grafana.make.all import make_committed; make_committed()'
 
 bench: $(VENV)/.bench ## Run all benchmarks and write the table in the README
 	@$(BIN)/python -m tests.benchmarks all --readme $(ARGS)

@@ -7,7 +7,7 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from ..storage import Store, reads  # noqa: F401  # reads: SQLAlchemy now, not in the thread of the first request
-from . import health, monitoring, scrape
+from . import docs, errors, export, health, monitoring, openapi, performance, scrape, tempo, traces
 from .guard import Guard
 from .problems import HANDLERS
 
@@ -15,12 +15,23 @@ ROUTES = (
     Route("/metrics", scrape.metrics),
     Route("/health", health.health),
     Route("/ready", health.ready),
-    Route("/monitoring/errors", monitoring.errors),
-    Route("/monitoring/errors/clear", monitoring.clear_errors, methods=["POST"]),
-    Route("/monitoring/performance", monitoring.performance),
-    Route("/monitoring/spans", monitoring.spans),
-    Route("/monitoring/traces/{trace_id}", monitoring.trace),
+    Route("/monitoring/errors", errors.errors),
+    Route("/monitoring/errors/clear", errors.clear, methods=["POST"]),
+    Route("/monitoring/errors/groups", errors.groups),
+    Route("/monitoring/errors/groups/{group_id}", errors.group),
+    Route("/monitoring/errors/groups/{group_id}/resolve", errors.resolve, methods=["POST"]),
+    Route("/monitoring/errors/groups/{group_id}/mute", errors.mute, methods=["POST"]),
+    Route("/monitoring/errors/groups/{group_id}/reopen", errors.reopen, methods=["POST"]),
+    Route("/monitoring/performance", performance.performance),
+    Route("/monitoring/performance/series", performance.series),
+    Route("/monitoring/performance/compare", performance.compare),
+    Route("/monitoring/spans", traces.spans),
+    Route("/monitoring/spans/export", export.export),
+    Route("/monitoring/traces/{trace_id}", traces.trace),
     Route("/monitoring/accounting", monitoring.accounting),
+    Route("/openapi.json", openapi.openapi),
+    Route("/docs", docs.docs),
+    *tempo.ROUTES,
 )
 
 

@@ -1,14 +1,17 @@
-"""The command `tracekeep`: serve a data directory, run the demo. Needs the extra `serve`."""
+"""The command `tracekeep`: serve a data directory, run the demo, write the dashboards. Needs the extra `serve`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ..grafana.make.writing import write
 from ..storage import TracekeepError
+from ..storage.settings import resolve_settings
 from .serve import serve
 
 _DataDir = Annotated[
@@ -28,6 +31,7 @@ def create_command(run_demo: Callable[..., None]) -> typer.Typer:
     command.callback(invoke_without_command=True)(_root)
     command.command("serve")(_serve)
     command.command("demo")(_demo_with(run_demo))
+    command.command("dashboards")(_dashboards)
     return command
 
 
@@ -48,6 +52,14 @@ def _serve(data_dir: _DataDir = None, host: _Host = "127.0.0.1", port: _Port = 9
     Takes the writer's work over from the applications that record into the directory.
     """
     _told(lambda: serve(data_dir, host, port))
+
+
+def _dashboards(out: Annotated[Path, typer.Option(help="Folder to write to; made where it is missing.")]) -> None:
+    """Write dashboards, provisioning and rules for Grafana and Prometheus.
+
+    Names, labels, buckets and limits are those of the settings in the environment: give it that of the services.
+    """
+    _told(lambda: typer.echo(f"{len(write(out, resolve_settings({})))} files in {out}"))
 
 
 def _demo_with(run_demo: Callable[..., None]) -> Callable[..., None]:

@@ -13,6 +13,7 @@ import msgspec
 from starlette.requests import Request
 
 from ..storage import Degradation, Status, Store, TracekeepError
+from .described import described
 from .offload import PROBES, ask
 from .responses import Json, rfc3339
 
@@ -50,8 +51,9 @@ class Readiness(msgspec.Struct, frozen=True):
     degraded: Sequence[Part]
 
 
+@described(Health, tag="operation")
 async def health(request: Request) -> Json:
-    """200 whenever the process answers at all."""
+    """`GET /health`: 200 whenever the process answers at all."""
     try:
         parts = _parts((await ask(request, PROBES, _status)).degraded)
     except TracekeepError as error:
@@ -59,8 +61,9 @@ async def health(request: Request) -> Json:
     return Json(Health("degraded" if parts else "ok", parts, _VERSION))
 
 
+@described(Readiness, tag="operation")
 async def ready(request: Request) -> Json:
-    """200 when the store answers, degraded or not; 503 when none can be had."""
+    """`GET /ready`: 200 when the store answers, degraded or not; 503 when none can be had."""
     status = await ask(request, PROBES, _status)
     last_commit = rfc3339(status.last_commit_ns) if status.last_commit_ns else None
     writer = Writer(status.writer_pid, status.lag_seconds, last_commit)

@@ -19,6 +19,9 @@ from ..storage import Store, Unavailable, current_store, open_store
 
 T = TypeVar("T")
 
+# As for a scrape: long enough for the writer's 50 ms, short enough not to be noticed.
+_FLUSH_SECONDS = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Lane:
@@ -59,6 +62,16 @@ PROBES = Lane("health", threads=2, waiting=64)
 async def ask(request: Request, lane: Lane, question: Callable[[Store], T]) -> T:
     """What a question put to the app's store yields, on a thread of the lane."""
     return await lane.run(partial(_ask, request.app.state.store, question))
+
+
+async def query(request: Request, question: Callable[[Store], T]) -> T:
+    """The same for a query of the history: what this process recorded before is seen by it, bounded."""
+
+    def flushed(store: Store) -> T:
+        store.flush(_FLUSH_SECONDS)
+        return question(store)
+
+    return await ask(request, QUERIES, flushed)
 
 
 def _ask(given: Store | None, question: Callable[[Store], T]) -> T:

@@ -11,8 +11,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 
 from .problems import ParameterError
@@ -33,7 +35,26 @@ _RFC3339 = re.compile(
 _WINDOW = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
 _DECIMAL = re.compile(r"\d{1,15}(?:\.\d{1,15})?", re.ASCII)
+_GROUP_ID = re.compile(r"[0-9a-fA-F]{16}", re.ASCII)
 _TRACE_ID = re.compile(r"[0-9a-fA-F]{32}", re.ASCII)
+
+
+Instant = Annotated[
+    str,
+    Meta(
+        pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?([Zz]|[+\- ][0-9]{2}:[0-9]{2})$",
+        description="A time of RFC 3339, from 1970 to 2261.",
+        examples=["2026-11-23T08:00:00Z"],
+    ),
+]
+Duration = Annotated[
+    str, Meta(pattern="^[0-9]{1,9}[smhdw]$", description="A whole number with its unit.", examples=["30s", "5m", "1h"])
+]
+Milliseconds = Annotated[float, Meta(ge=0, le=_LONGEST_MS)]
+TraceId = Annotated[str, Meta(pattern="^[0-9a-fA-F]{32}$")]
+Pair = Annotated[
+    str, Meta(pattern="^[^:]+:", max_length=_LONGEST_TEXT, examples=["http.route:/items/{id}", "cache.hit:true"])
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +69,8 @@ class Param:
         default: the value where the parameter is absent; `None` leaves the keyword out.
         many: how often it may stand.
         collect: makes one value of the values of a parameter that may stand more than once.
+        type: what the text must be, as msgspec checks it and the API's schema tells it.
+        about: what the parameter does, in a sentence.
     """
 
     name: str
@@ -57,6 +80,8 @@ class Param:
     default: Any = None
     many: int = 1
     collect: Callable[[list[Any]], Any] = list
+    type: Any = str
+    about: str = ""
 
 
 def read(request: Request, params: Sequence[Param], *, others_ignored: bool = False) -> dict[str, Any]:
@@ -103,58 +128,84 @@ def _checked(param: Param, parse: Callable[[str], Any], text: str) -> Any:
         raise ParameterError(param.name, text, detail) from None
 
 
-def whole(name: str, *, low: int, high: int, default: int) -> Param:
+def whole(name: str, *, low: int, high: int, default: int, about: str = "") -> Param:
     """A whole number between bounds."""
+    number = Annotated[int, Meta(ge=low, le=high)]
 
-    def parse(text: str) -> int:
-        if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
+    def parse(text: str) -> Any:
+        if not _WHOLE.fullmatch(text):
             raise ValueError(text)
-        return int(text)
+        return _valid(int(text), number)
 
-    return Param(name, parse, f"a whole number from {low} to {high}", default=default)
+    return Param(name, parse, f"a whole number from {low} to {high}", default=default, type=number, about=about)
 
 
-def text(name: str) -> Param:
+def text(name: str, *, shortest: int = 1, about: str = "") -> Param:
     """Text that a column is compared with."""
-    return Param(name, _text, f"text of 1 to {_LONGEST_TEXT} characters")
+    type_ = Annotated[str, Meta(min_length=shortest, max_length=_LONGEST_TEXT, pattern="^[^\\x00]*$")]
 
-
-def choice(name: str, *values: str) -> Param:
-    """One of a few words."""
-
-    def parse(text: str) -> str:
-        if text not in values:
+    def parse(text: str) -> Any:
+        if "\0" in text:
             raise ValueError(text)
-        return text
+        return _valid(text, type_)
 
-    return Param(name, parse, f"one of {', '.join(values)}")
+    return Param(name, parse, f"text of {shortest} to {_LONGEST_TEXT} characters", type=type_, about=about)
 
 
-def instant(name: str) -> Param:
+def choice(name: str, *values: str, default: str | None = None, about: str = "") -> Param:
+    """One of a few words."""
+    words: Any = Literal[values]
+
+    def parse(text: str) -> Any:
+        return _valid(text, words)
+
+    return Param(name, parse, f"one of {', '.join(values)}", default=default, type=words, about=about)
+
+
+def instant(name: str, about: str = "") -> Param:
     """A time of RFC 3339, given on as `<name>_ns`."""
     allowed = "a time of RFC 3339 from 1970 to 2261 such as 2026-11-23T08:00:00Z"
-    return Param(name, parse_instant, allowed, to=f"{name}_ns")
+    return Param(name, parse_instant, allowed, to=f"{name}_ns", type=Instant, about=about)
 
 
-def milliseconds(name: str, to: str) -> Param:
+def milliseconds(name: str, to: str, about: str = "") -> Param:
     """A duration in milliseconds, given on in nanoseconds."""
-    return Param(name, _milliseconds, f"a number of milliseconds from 0 to {_LONGEST_MS:.0f}", to=to)
+    allowed = f"a number of milliseconds from 0 to {_LONGEST_MS:.0f}"
+    return Param(name, _milliseconds, allowed, to=to, type=Milliseconds, about=about)
 
 
-def window(name: str) -> Param:
-    """A span of time before now, given on as `<name>_ns`."""
-    return Param(name, _window, "a duration from 1s to 3650d such as 30s, 5m, 1h or 7d", to=f"{name}_ns")
+def window(name: str, about: str = "") -> Param:
+    """A span of time, such as one before now, given on as `<name>_ns`."""
+    allowed = "a duration from 1s to 3650d such as 30s, 5m, 1h or 7d"
+    return Param(name, _window, allowed, to=f"{name}_ns", type=Duration, about=about)
 
 
 def attributes(name: str) -> Param:
     """Pairs of attribute key and value, given on as `attributes`."""
     allowed = "a key and a value with a colon between them such as http.route:/items/{id}, each key once"
-    return Param(name, _attribute, allowed, to="attributes", many=_MOST_ATTRIBUTES, collect=_pairs)
+    about = "An attribute of the span and its value as text; given several times, all must be there."
+    return Param(
+        name,
+        _attribute,
+        allowed,
+        to="attributes",
+        many=_MOST_ATTRIBUTES,
+        collect=_pairs,
+        type=Annotated[list[Pair], Meta(max_length=_MOST_ATTRIBUTES)],
+        about=about,
+    )
 
 
 def parse_trace_id(text: str) -> str:
     """A trace id in lower case."""
     if not _TRACE_ID.fullmatch(text):
+        raise ValueError(text)
+    return text.lower()
+
+
+def parse_group_id(text: str) -> str:
+    """The id of an error group, in lower case."""
+    if not _GROUP_ID.fullmatch(text):
         raise ValueError(text)
     return text.lower()
 
@@ -189,16 +240,23 @@ def parse_instant(text: str) -> int:
     return nanoseconds
 
 
-def _text(text: str) -> str:
-    if not 1 <= len(text) <= _LONGEST_TEXT or "\0" in text:
-        raise ValueError(text)
-    return text
+def _valid(value: Any, type_: Any) -> Any:
+    """The value, if msgspec finds it to be of the type.
+
+    Raises:
+        ValueError: it isn't.
+    """
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError as error:
+        raise ValueError(value) from error
 
 
 def _milliseconds(text: str) -> int:
-    if not _DECIMAL.fullmatch(text) or float(text) > _LONGEST_MS:
+    if not _DECIMAL.fullmatch(text):
         raise ValueError(text)
-    return round(float(text) * 1e6)
+    milliseconds: float = _valid(float(text), Milliseconds)
+    return round(milliseconds * 1e6)
 
 
 def _window(text: str) -> int:
@@ -222,10 +280,18 @@ def _pairs(pairs: list[tuple[str, str]]) -> dict[str, str]:
     return found
 
 
-TRACE_ID = Param("trace_id", parse_trace_id, "32 hexadecimal digits")
-LIMIT = whole("limit", low=1, high=1000, default=50)
-CURSOR = text("cursor")
-NAMES = Param("name[]", _text, f"text of 1 to {_LONGEST_TEXT} characters", to="names", many=_MOST_NAMES)
+TRACE_ID = Param("trace_id", parse_trace_id, "32 hexadecimal digits", type=TraceId, about="Of the trace.")
+LIMIT = whole("limit", low=1, high=1000, default=50, about="The most that are given.")
+CURSOR = text("cursor", about="The `next` of an earlier answer to the same question: what comes after it.")
+NAMES = Param(
+    "name[]",
+    text("name[]").parse,
+    f"text of 1 to {_LONGEST_TEXT} characters",
+    to="names",
+    many=_MOST_NAMES,
+    type=Annotated[list[Annotated[str, Meta(min_length=1)]], Meta(max_length=_MOST_NAMES)],
+    about="Only metrics of these names; their samples' names count too.",
+)
 
 
 def read_trace_id(value: str) -> str:
@@ -236,3 +302,12 @@ def read_trace_id(value: str) -> str:
     """
     found: str = _checked(TRACE_ID, TRACE_ID.parse, value)
     return found
+
+
+def read_path(request: Request, param: Param) -> Any:
+    """A parameter of the path.
+
+    Raises:
+        ParameterError: it is malformed.
+    """
+    return _checked(param, param.parse, request.path_params[param.name])

@@ -22,6 +22,7 @@ _LONGEST_VALUE = 200
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """The document. `parameter` and `value` are there where one parameter is at fault."""
 
+    type: str
     title: str
     status: int
     detail: str
@@ -47,9 +48,8 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """A response that carries a problem document."""
-    document = Problem(HTTPStatus(status).phrase, status, detail, parameter, value)
-    body = msgspec.json.encode({"type": "about:blank", **msgspec.to_builtins(document)})
-    return Response(body, status, headers, "application/problem+json")
+    document = Problem("about:blank", HTTPStatus(status).phrase, status, detail, parameter, value)
+    return Response(msgspec.json.encode(document), status, headers, "application/problem+json")
 
 
 async def on_parameter(_: Request, error: Exception) -> Response:
@@ -86,7 +86,7 @@ async def on_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     detail = error.detail
     if detail == HTTPStatus(error.status_code).phrase:  # raised by the routing
-        detail = f"{detail}: {request.method} {request.url.path}"
+        detail = f"{detail}: {request.method} {request.scope['path']}"  # its URL may have a query that is no UTF-8
     return problem(error.status_code, detail, headers=error.headers)
 
 

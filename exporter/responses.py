@@ -14,15 +14,9 @@ from starlette.responses import Response
 
 from ..storage.views import (
     Accounting,
-    ErrorStats,
-    ErrorView,
-    OperationSummary,
     Page,
     SpanView,
 )
-
-_MINUTE_NS = 60e9
-_DURATIONS = ("avg", "min", "max", "p50", "p95", "p99")
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -37,7 +31,12 @@ class Json(Response):
 
     def render(self, content: Any) -> bytes:
         """The document's bytes."""
-        return msgspec.json.encode(content, enc_hook=_plain)
+        return encode(content)
+
+
+def encode(document: msgspec.Struct) -> bytes:
+    """A document as JSON."""
+    return msgspec.json.encode(document, enc_hook=_plain)
 
 
 def _plain(value: Any) -> Any:
@@ -57,7 +56,7 @@ def ms(duration_ns: float) -> float:
     return duration_ns / 1e6
 
 
-def _like(cls: type[S], view: object, **changed: Any) -> S:
+def like(cls: type[S], view: object, **changed: Any) -> S:
     """A document with the view's fields of the same names, and those that are changed."""
     same = {name: getattr(view, name) for name in cls.__struct_fields__ if name not in changed}
     return cls(**same, **changed)
@@ -102,14 +101,18 @@ class Span(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, span: SpanView) -> Span:
         """From the store's view."""
-        return _like(
-            cls,
-            span,
-            start=rfc3339(span.start_ns),
-            end=rfc3339(span.start_ns + span.duration_ns),
-            duration_ms=ms(span.duration_ns),
-            events=[Event.of(event) for event in span.events],
-        )
+        return cls(**span_fields(span))
+
+
+def span_fields(span: SpanView) -> dict[str, Any]:
+    """The fields of `Span`."""
+    changed = {
+        "start": rfc3339(span.start_ns),
+        "end": rfc3339(span.start_ns + span.duration_ns),
+        "duration_ms": ms(span.duration_ns),
+        "events": [Event.of(event) for event in span.events],
+    }
+    return {name: getattr(span, name) for name in Span.__struct_fields__ if name not in changed} | changed
 
 
 class Spans(msgspec.Struct, frozen=True):
@@ -125,138 +128,6 @@ class Spans(msgspec.Struct, frozen=True):
         return cls([Span.of(span) for span in page.items], page.cursor, page.degraded)
 
 
-class Trace(msgspec.Struct, frozen=True):
-    """All retained spans of a trace by start time; `duration_ms` from the first start to the last end."""
-
-    trace_id: str
-    span_count: int
-    duration_ms: float
-    spans: Sequence[Span]
-    degraded: bool
-
-    @classmethod
-    def of(cls, trace_id: str, found: Page[SpanView]) -> Trace:
-        """From the store's view; at least one span."""
-        start = min(span.start_ns for span in found.items)
-        end = max(span.start_ns + span.duration_ns for span in found.items)
-        spans = [Span.of(span) for span in found.items]
-        return cls(trace_id, len(spans), ms(end - start), spans, found.degraded)
-
-
-class Error(msgspec.Struct, frozen=True):
-    """One retained error. `severity` is `operational` (expected, answered) or `critical`."""
-
-    id: str
-    time: str
-    service: str
-    type: str
-    message: str
-    stacktrace: str | None
-    operational: bool
-    severity: str
-    trace_id: str
-    span_id: str
-    operation: str
-    attributes: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, error: ErrorView) -> Error:
-        """From the store's view."""
-        severity = "operational" if error.operational else "critical"
-        return _like(cls, error, time=rfc3339(error.time_ns), severity=severity)
-
-
-class Stats(msgspec.Struct, frozen=True):
-    """Counts of all retained errors that are not cleared, whatever the page's filters."""
-
-    total: int
-    last_hour: int
-    last_24_hours: int
-    operational: int
-    critical: int
-
-
-class Errors(msgspec.Struct, frozen=True):
-    """A page of errors, newest first. `next` is the cursor of the page after it."""
-
-    errors: Sequence[Error]
-    stats: Stats
-    next: str | None
-    degraded: bool
-
-    @classmethod
-    def of(cls, page: Page[ErrorView], stats: ErrorStats) -> Errors:
-        """From the store's views."""
-        errors = [Error.of(error) for error in page.items]
-        return cls(errors, _like(Stats, stats), page.cursor, page.degraded)
-
-
-class Cleared(msgspec.Struct, frozen=True):
-    """What became of a request to clear the errors; `cleared` is null until it is applied."""
-
-    id: str
-    cleared: int | None
-
-
-class Window(msgspec.Struct, frozen=True):
-    """The time that a summary is of."""
-
-    since: str
-    until: str
-
-
-class Operation(msgspec.Struct, frozen=True):
-    """Performance of one operation over the window. `error_rate` is from 0 to 1."""
-
-    service: str
-    name: str
-    kind: str
-    count: int
-    error_count: int
-    error_rate: float
-    avg_ms: float
-    min_ms: float
-    max_ms: float
-    p50_ms: float
-    p95_ms: float
-    p99_ms: float
-    slow_count: int
-    requests_per_minute: float
-    last_request: str
-
-    @classmethod
-    def of(cls, found: OperationSummary, window_ns: int) -> Operation:
-        """From the store's view."""
-        durations = {f"{each}_ms": ms(getattr(found, f"{each}_ns")) for each in _DURATIONS}
-        return _like(
-            cls,
-            found,
-            error_rate=found.error_count / found.count if found.count else 0.0,
-            requests_per_minute=found.count * _MINUTE_NS / window_ns,
-            last_request=rfc3339(found.last_ns),
-            **durations,
-        )
-
-
-class Performance(msgspec.Struct, frozen=True):
-    """Operations, busiest first, and the newest requests that were slow."""
-
-    window: Window
-    operations: Sequence[Operation]
-    slow_requests: Sequence[Span]
-    degraded: bool
-
-    @classmethod
-    def of(cls, since_ns: int, until_ns: int, found: Sequence[OperationSummary], slow: Page[SpanView]) -> Performance:
-        """From the store's views."""
-        return cls(
-            Window(rfc3339(since_ns), rfc3339(until_ns)),
-            [Operation.of(each, until_ns - since_ns) for each in found],
-            [Span.of(span) for span in slow.items],
-            slow.degraded,
-        )
-
-
 class Account(msgspec.Struct, frozen=True):
     """`balanced` says that accepted = stored + pending + all dropped."""
 
@@ -270,4 +141,4 @@ class Account(msgspec.Struct, frozen=True):
     @classmethod
     def of(cls, found: Accounting) -> Account:
         """From the store's view."""
-        return _like(cls, found)
+        return like(cls, found)

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from ..storage import QueryTimeout, SettingError, Store, Unavailable
 from ..storage.settings import parse_boolean
 from .compression import CODINGS, compressed
+from .described import Content, described
 from .exposition import Renderer
 from .gauges import status_families
 from .negotiation import Exposition, choose_coding, choose_exposition
@@ -60,8 +61,14 @@ def resolve_created_samples(*, given: bool | None, environ: Mapping[str, str] = 
     return parse_boolean(_CREATED_SAMPLES, text)
 
 
+@described(
+    [Content("text/plain", str), Content("application/openmetrics-text", str)],
+    params=METRICS,
+    also={503: [Content("text/plain", str)]},
+    tag="operation",
+)
 async def metrics(request: Request) -> Response:
-    """The page, or 503 in words: never numbers that could go backwards."""
+    """`GET /metrics`: the totals for Prometheus, or 503 in words: never numbers that could go backwards."""
     names = _names(request)
     exposition = choose_exposition(", ".join(request.headers.getlist("accept")))
     coding = choose_coding(", ".join(request.headers.getlist("accept-encoding")), tuple(CODINGS))

@@ -17,6 +17,7 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import SpanKind, StatusCode
 
+from .errors import mark_seen
 from .request import declared_length, describe, header_dict
 from .routes import route_template
 
@@ -252,6 +253,7 @@ class _Exchange:
                 span.update_name(f"{self._verb} {route}")
         if error is not None and not self._is_disconnect(error):
             span.record_exception(error)
+            mark_seen(error)
 
     def _judge(self, error: BaseException | None) -> None:
         """Set `error.type` and status of a request that went wrong or was given up."""

@@ -45,6 +45,7 @@ def instrument(
     service_version: str | None = None,
     json_errors: bool | None = None,
     record_own_routes: bool | None = None,
+    record_logged_errors: bool | None = None,
     metrics: bool | None = None,
     metrics_interval: float | None = None,
     translation_strategy: str | None = None,
@@ -65,6 +66,7 @@ def instrument(
         service_version: `service.version`; default `TRACEKEEP_SERVICE_VERSION`.
         json_errors: answer unhandled exceptions with a problem document that hides unexpected messages.
         record_own_routes: record requests to the exporter's routes too.
+        record_logged_errors: record exceptions that are logged, by Python's `logging` or OpenTelemetry's (the default).
         metrics: record what the application counts with OpenTelemetry's API or prometheus_client.
         metrics_interval: seconds between two looks at that; what a `kill -9` can lose of it.
         translation_strategy: how OpenTelemetry's names become Prometheus's; one of the specification's four.
@@ -86,6 +88,7 @@ def instrument(
             "service_version": service_version,
             "json_errors": json_errors,
             "record_own_routes": record_own_routes,
+            "record_logged_errors": record_logged_errors,
             "metrics": metrics,
             "metrics_interval": metrics_interval,
             "translation_strategy": translation_strategy,
@@ -115,6 +118,10 @@ def _set_up(store: Store, settings: InstrumentSettings, registries: Sequence[Any
         provider = TracerProvider(resource=_resource(settings))
         trace.set_tracer_provider(provider)
     provider.add_span_processor(RetainingSpanProcessor(store))
+    if settings.record_logged_errors:
+        from .logs import set_up_logs  # noqa: PLC0415  # the SDK for logs, for who wants it
+
+        set_up_logs(store, provider.resource)
     atexit.register(store.close, EXIT_SECONDS)
     if settings.metrics:
         _set_up_metrics(store, settings, registries, provider.resource)

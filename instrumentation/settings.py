@@ -35,6 +35,8 @@ class InstrumentSettings:
     """Answer unhandled exceptions with a problem document; also `TRACEKEEP_JSON_ERRORS`."""
     record_own_routes: bool = False
     """Record requests to the exporter's routes too; also `TRACEKEEP_RECORD_OWN_ROUTES`."""
+    record_logged_errors: bool = True
+    """Record exceptions that are logged; also `TRACEKEEP_RECORD_LOGGED_ERRORS`."""
     metrics: bool = True
     """Record what the application itself counts; also `TRACEKEEP_METRICS`."""
     metrics_interval: float = 5.0
@@ -60,6 +62,7 @@ def resolve_instrument_settings(
         service_version=_text("service_version", given, environ),
         json_errors=_boolean("json_errors", given, environ),
         record_own_routes=_boolean("record_own_routes", given, environ),
+        record_logged_errors=_boolean("record_logged_errors", given, environ, default=True),
         metrics=_boolean("metrics", given, environ, default=True),
         metrics_interval=_seconds("metrics_interval", given, environ, default=5.0),
         translation_strategy=_choice("translation_strategy", given, environ, STRATEGIES),

@@ -18,6 +18,7 @@ from .views import (
     Accounting,
     Command,
     Degradation,
+    ErrorGroup,
     ErrorStats,
     ErrorView,
     Family,
@@ -27,12 +28,14 @@ from .views import (
     SpanView,
     Status,
     Totals,
+    Window,
 )
 
 __all__ = [
     "Accounting",
     "Command",
     "Degradation",
+    "ErrorGroup",
     "ErrorStats",
     "ErrorView",
     "Family",
@@ -51,6 +54,7 @@ __all__ = [
     "TracekeepError",
     "Unavailable",
     "UnsupportedPlatformError",
+    "Window",
     "current_store",
     "open_store",
 ]

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from operator import add, itemgetter
 from pathlib import Path
+from typing import Any
 
 from . import engine, families
 from .change import Change
 from .edges import Edges
+from .exceptions import ErrorRow
 from .exemplars import One
-from .families import FamilySpec, Labels
+from .families import GROUPS_NEW, GROUPS_REGRESSED, FamilySpec, Labels
+from .groups import Groups
 from .intake import DURATION, START, Folds, Row
 from .layout import APPLICATION_ID
 from .metrics import Metrics
 from .migrations import AGGREGATES as MIGRATIONS
 from .points import Points
 from .reader import Position
-from .records import SpanKind, StatusCode
+from .records import Command, SpanKind, StatusCode
 from .rollups import Ended, Rollups
 from .series import SeriesState
 from .settings import StoreSettings
@@ -53,6 +56,7 @@ class Aggregates:
         self.metrics = Metrics(settings)
         self.points = Points(self.metrics)
         self.edges = Edges(self.metrics)
+        self.groups = Groups(settings.error_group_limit)
         self._rollups = Rollups(int(settings.slow_ms * 1_000_000))
         self.accounting: dict[str, int] = {}
         self.counted: dict[str, bytes] = {}
@@ -71,6 +75,7 @@ class Aggregates:
         self.metrics.load()
         self._rollups.load(self._connection)
         self.edges.load(self._connection)
+        self.groups.load(self._connection)
         self.accounting = dict(fetch("SELECT name, value FROM accounting"))
         self.counted = dict(fetch("SELECT journal, counted FROM journals"))
         self.marks = {
@@ -141,6 +146,22 @@ class Aggregates:
         calls, latency, *http = (self.find(change, spec, labels) for spec, labels in _counted_in(shape))
         return calls, latency, http[0] if http else None
 
+    def fold_errors(self, change: Change, rows: Iterable[ErrorRow], settled: Iterable[ErrorRow]) -> None:
+        """Add errors to their groups, and what has become known of some that were added before."""
+        self.groups.fold(change.groups, rows, change.time)
+        self.groups.settle(change.groups, settled)
+
+    def run(self, change: Change, command: Command) -> dict[str, Any]:
+        """Carry out a command of an error group; what became of it."""
+        return self.groups.run(change.groups, command)
+
+    def count_groups(self, change: Change) -> None:
+        """Count the groups that a change has met for the first time and those that have come back."""
+        for spec, counts in ((GROUPS_NEW, change.groups.new), (GROUPS_REGRESSED, change.groups.regressed)):
+            for service, count in counts.items():
+                self.metrics.count(change, spec, (("service", service),), count)
+            counts.clear()
+
     def find(self, change: Change, spec: FamilySpec, labels: Labels) -> SeriesState:
         """The series of one of the store's own metrics with these labels; past the limit the overflow series.
 
@@ -174,6 +195,7 @@ class Aggregates:
         many = connection.executemany
         self.metrics.write(connection, change)
         self.edges.write(connection, change)
+        self.groups.write(connection, change.groups)
         self._rollups.write(connection, change.rollups)
         many(_UPSERT_MARK, [(name, p.segment, p.offset, p.sequence) for name, p in change.marks.items()])
         accounting = [(name, self.accounting.get(name, 0) + more) for name, more in change.accounting.items()]
@@ -190,6 +212,7 @@ class Aggregates:
     def _take(self, change: Change) -> None:
         self.metrics.take(change)
         self.edges.take(change)
+        self.groups.take(change.groups)
         self._rollups.take(change.rollups)
         for name, more in change.accounting.items():
             self.accounting[name] = self.accounting.get(name, 0) + more
@@ -227,12 +250,14 @@ class Aggregates:
         everything = Change(self.commit, self.metrics.born)
         self.metrics.everything(everything)
         everything.rollups = self._rollups.everything()
+        everything.groups = self.groups.everything()
         everything.accounting = dict.fromkeys(self.accounting, 0)
         everything.marks, everything.counted = self.marks, self.counted
         everything.cleared = self.cleared
         with engine.transaction(self._connection) as connection:
             self._write(connection, everything)
             self.edges.write_all(connection)
+        self._rollups.hours.load(self._connection)
 
     @property
     def is_new(self) -> bool:
@@ -244,6 +269,8 @@ class Aggregates:
         self._rollups.forget()
         with engine.transaction(self._connection) as connection:
             connection.execute("DELETE FROM rollups")
+            connection.execute("DELETE FROM rollup_hours")
+        self._rollups.load(self._connection)
 
     def apply_rollups(self, change: Change, *, keep: Container[tuple[int, int]] = ()) -> None:
         """Commit a change's rollups alone, but for those in `keep`.
@@ -253,11 +280,15 @@ class Aggregates:
         """
         with engine.transaction(self._connection) as connection:
             self._rollups.write(connection, change.rollups, keep=keep)
-        self._rollups.operations.update(change.rollups.operations)
+        self._rollups.take_stored(change.rollups)
 
     def recent_rollups(self) -> frozenset[tuple[int, int]]:
         """Minutes and operations that memory has, so that nothing needs to be counted anew for them."""
         return self._rollups.recent()
+
+    def sum_up_hours(self, now: float, seconds: float) -> None:
+        """See `Hours.sum_up`."""
+        self._rollups.hours.sum_up(self._connection, now, seconds)
 
     def make_durable(self) -> None:
         """See `engine.make_durable`."""
@@ -265,20 +296,22 @@ class Aggregates:
 
     def prune(self, now: float) -> None:
         """Let idle series expire, and drop rollups, command results and what has expired past their time."""
-        self._expire(int((now - self._settings.series_max_idle) * 1e9))
+        self._expire(now)
         self._forget_hidden(int(now * 1e9))
         oldest = int((now - self._settings.rollup_max_age) // 60)
         with engine.transaction(self._connection) as connection:
             connection.execute("DELETE FROM rollups WHERE minute < ?", (oldest,))
+            self._rollups.hours.prune(connection, oldest)
             connection.execute(
                 "DELETE FROM commands WHERE id IN (SELECT id FROM commands ORDER BY applied DESC LIMIT -1 OFFSET ?)",
                 (_KEPT_COMMANDS,),
             )
 
-    def _expire(self, before: int) -> None:
+    def _expire(self, now: float) -> None:
         change = self.begin()
-        self.metrics.expire(change, before)
-        if change.expired:
+        self.metrics.expire(change, int((now - self._settings.series_max_idle) * 1e9))
+        self.groups.expire(change.groups, int((now - self._settings.rollup_max_age) * 1e9))
+        if change.expired or change.groups:
             self.apply(change)
 
     def _forget_hidden(self, now: int) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
 from time import sleep
+from typing import Any
 
 import msgspec
 
@@ -20,11 +21,12 @@ from .change import Change
 from .families import EXCEPTIONS, exception_labels
 from .gather import Part, Record
 from .gauges import started
+from .groups import is_group_command
 from .intake import Dictionary, Intake, decode_command
 from .journal import DROP_REASONS, JournalState
 from .partitions import History
 from .reader import Position
-from .records import Command, FrameType
+from .records import CLEAR_ERRORS, Command, FrameType
 
 LOST_REASONS = ("undecodable", "lost_in_memory", "journal_damaged")
 """Why the writer counts a record as dropped that its process had accepted."""
@@ -62,16 +64,21 @@ class Batch:
     before: dict[str, Position] = field(default_factory=dict)
     marks: dict[str, Position] = field(default_factory=dict)
     commands: list[Command] = field(default_factory=list)
-    results: dict[str, int] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
-    def run(self, command: Command, history: History) -> None:
+    def run(self, command: Command, bases: Databases) -> None:
         """Carry out a state change; its result is committed with the marks. Running it again changes nothing."""
-        if command.name != "clear_errors" or command.id in self.results:
+        if command.id in self.results:
             return
-        self.results[command.id] = cleared = history.clear_errors(command.time)
-        result = msgspec.json.encode({"cleared": cleared}).decode()
-        self.change.commands.append((command.id, command.time, result))
-        self.change.cleared = max(command.time, self.change.cleared or 0)
+        if command.name == CLEAR_ERRORS:
+            result: dict[str, Any] = {"cleared": bases.history.clear_errors(command.time)}
+            self.change.cleared = max(command.time, self.change.cleared or 0)
+        elif is_group_command(command):
+            result = bases.aggregates.run(self.change, command)
+        else:
+            return
+        self.results[command.id] = result
+        self.change.commands.append((command.id, command.time, msgspec.json.encode(result).decode()))
 
 
 class Databases:
@@ -127,6 +134,7 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
     batch = Batch(parts, history.dictionary, Intake(), aggregates.begin())
     replayed, refilled, scratch = Intake(), Intake(), Dictionary(dimensions=history.dictionary.dimensions)
     metrics: dict[str, list[bytes]] = {}
+    _take_logs(batch, parts, history, aggregates, (refilled, replayed, scratch))
     for part in parts:
         name, definitions = part.reader.name, part.reader.definitions
         has_rows = history.marks.get(name, Position()).sequence
@@ -144,6 +152,7 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
     for intake in (batch.intake, replayed):
         aggregates.fold(batch.change, intake.folds, history.opened)
         _count_exceptions(batch.change, intake, aggregates, history.opened)
+        aggregates.fold_errors(batch.change, intake.errors, intake.changed_errors)
         _undecodable(batch.change, intake.undecodable)
     aggregates.edges.fold(batch.change, batch.intake.folds, replayed.folds)
     for name in sorted(metrics, key=lambda name: (name not in dead, started(name))):  # the newest definition last
@@ -151,6 +160,32 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
     _join(batch.intake, refilled)
     batch.change.marks = batch.marks
     return batch
+
+
+def _take_logs(
+    batch: Batch,
+    parts: list[Part],
+    history: History,
+    aggregates: Aggregates,
+    others: tuple[Intake, Intake, Dictionary],
+) -> None:
+    """Take in the log records of a batch before all of its spans, so that requests in it have not ended yet."""
+    refilled, replayed, scratch = others
+    for part in parts:
+        if FrameType.LOG not in map(_type, part.records):
+            continue
+        name, definitions = part.reader.name, part.reader.definitions
+        logs = [record for record in part.records if record[0] == FrameType.LOG]
+        has_rows = history.marks.get(name, Position()).sequence
+        has_fold = aggregates.marks.get(name, Position()).sequence
+        for both, rows_only, fold_only in _slices(logs, has_rows, has_fold):
+            history.dictionary.take_logs(list(map(_payload, both)), definitions, batch.intake)
+            history.dictionary.take_logs(list(map(_payload, rows_only)), definitions, refilled)
+            scratch.take_logs(list(map(_payload, fold_only)), definitions, replayed)
+    for intake, dictionary in ((batch.intake, history.dictionary), (refilled, history.dictionary), (replayed, scratch)):
+        for row in intake.late_errors:
+            if row.trace_id in dictionary.errors.by_trace and (request := history.request_of(row.trace_id)):
+                dictionary.errors.end(row.trace_id, *request, intake)
 
 
 def _count_exceptions(change: Change, intake: Intake, aggregates: Aggregates, stored: int) -> None:

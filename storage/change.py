@@ -8,6 +8,7 @@ from .exemplars import Exemplars
 from .families import FamilySpec, Labels
 from .gauges import GaugeState, Reading, ReadingKey
 from .graph import GraphChange
+from .groups import GroupChange
 from .reader import Position
 from .rollups import RollupChange
 from .series import Delta, SeriesState
@@ -61,6 +62,7 @@ class Change:
     """Journals of the dead, whose readings go."""
     rollups: RollupChange = field(default_factory=RollupChange)
     graph: GraphChange = field(default_factory=GraphChange)
+    groups: GroupChange = field(default_factory=GroupChange)
     marks: dict[str, Position] = field(default_factory=dict)
     finished: list[str] = field(default_factory=list)
     accounting: dict[str, int] = field(default_factory=dict)

@@ -18,7 +18,7 @@ from .change import Change
 from .complaints import Complaints, describe
 from .errors import TracekeepError
 from .gather import Gatherer
-from .layout import partition_files
+from .layout import own_partitions
 from .partitions import History
 from .reader import Position
 from .rebuild import refold, restore
@@ -81,7 +81,7 @@ class Custody:
                 aggregates = Aggregates(path, self._settings)
             directory = self.data_dir / "history"
             try:
-                with self.blaming("history", lambda: partition_files(directory)[-1]):
+                with self.blaming("history", lambda: own_partitions(directory)[-1]):
                     history = History(directory, self._settings)
             except BaseException:
                 aggregates.close()

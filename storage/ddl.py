@@ -16,6 +16,13 @@ AGGREGATES = (
         "NOT NULL, failed INTEGER NOT NULL, messaging INTEGER NOT NULL, peer TEXT NOT NULL, duration BIGINT NOT NULL, "
         "moment BIGINT NOT NULL, PRIMARY KEY (trace_id, span_id) ) WITHOUT ROWID"
     ),
+    (
+        "CREATE TABLE error_groups ( id TEXT NOT NULL, version INTEGER NOT NULL, type TEXT NOT NULL, message TEXT NOT "
+        "NULL, culprit TEXT NOT NULL, services TEXT NOT NULL, first_seen BIGINT NOT NULL, last_seen BIGINT NOT NULL, "
+        "count BIGINT NOT NULL, operational INTEGER NOT NULL, state TEXT NOT NULL, changed BIGINT NOT NULL, "
+        "regressions INTEGER NOT NULL, regressed BIGINT NOT NULL, releases TEXT NOT NULL, samples TEXT NOT NULL, hours "
+        "BLOB NOT NULL, PRIMARY KEY (id) ) WITHOUT ROWID"
+    ),
     "CREATE TABLE journals ( journal TEXT NOT NULL, counted BLOB NOT NULL, PRIMARY KEY (journal) ) WITHOUT ROWID",
     (
         'CREATE TABLE marks ( journal TEXT NOT NULL, segment INTEGER NOT NULL, "offset" INTEGER NOT NULL, sequence '
@@ -28,7 +35,7 @@ AGGREGATES = (
     ),
     (
         "CREATE TABLE operations ( id INTEGER NOT NULL, service TEXT NOT NULL, name TEXT NOT NULL, kind INTEGER NOT "
-        "NULL, PRIMARY KEY (id), UNIQUE (service, name, kind) )"
+        "NULL, release TEXT NOT NULL, PRIMARY KEY (id), UNIQUE (service, name, kind, release) )"
     ),
     (
         "CREATE TABLE producers ( journal TEXT NOT NULL, metric TEXT NOT NULL, PRIMARY KEY (journal, metric) ) "
@@ -39,6 +46,11 @@ AGGREGATES = (
         "CREATE TABLE readings ( journal TEXT NOT NULL, metric TEXT NOT NULL, labels TEXT NOT NULL, series TEXT NOT "
         "NULL, value REAL, sum REAL NOT NULL, buckets BLOB, time BIGINT NOT NULL, PRIMARY KEY (journal, metric, "
         "labels) ) WITHOUT ROWID"
+    ),
+    (
+        "CREATE TABLE rollup_hours ( hour INTEGER NOT NULL, operation INTEGER NOT NULL, count INTEGER NOT NULL, errors "
+        "INTEGER NOT NULL, slow INTEGER NOT NULL, sum BIGINT NOT NULL, min BIGINT NOT NULL, max BIGINT NOT NULL, last "
+        "BIGINT NOT NULL, sketch BLOB NOT NULL, PRIMARY KEY (hour, operation) ) WITHOUT ROWID"
     ),
     (
         "CREATE TABLE rollups ( minute INTEGER NOT NULL, operation INTEGER NOT NULL, count INTEGER NOT NULL, errors "
@@ -59,8 +71,10 @@ HISTORY = (
     (
         "CREATE TABLE errors ( id INTEGER NOT NULL, time BIGINT NOT NULL, service TEXT NOT NULL, type TEXT NOT NULL, "
         "message TEXT NOT NULL, stacktrace TEXT, operational INTEGER NOT NULL, trace_id BLOB NOT NULL, span_id "
-        "BIGINT NOT NULL, operation TEXT NOT NULL, attributes TEXT NOT NULL, PRIMARY KEY (id) )"
+        "BIGINT NOT NULL, operation TEXT NOT NULL, attributes TEXT NOT NULL, release TEXT, group_id TEXT, PRIMARY KEY "
+        "(id) )"
     ),
+    "CREATE INDEX errors_group ON errors (group_id)",
     "CREATE INDEX errors_time ON errors (time)",
     (
         'CREATE TABLE marks ( journal TEXT NOT NULL, segment INTEGER NOT NULL, "offset" INTEGER NOT NULL, sequence '

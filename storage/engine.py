@@ -53,6 +53,7 @@ def _create(path: Path, schema: str, migrations: tuple[str, ...]) -> None:
     remove(hidden)
     os.close(os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     _connect_writer(hidden, schema, migrations).close()
+    remove_logs(path)
     hidden.rename(path)
 
 

@@ -76,6 +76,10 @@ HTTP_DURATION = FamilySpec(
     unit="seconds",
 )
 EXCEPTIONS = FamilySpec("exceptions", "Exceptions recorded, each once, by service and type.")
+GROUPS_NEW = FamilySpec("tracekeep_error_groups_new", "Error groups that were met for the first time, by service.")
+GROUPS_REGRESSED = FamilySpec(
+    "tracekeep_error_groups_regressed", "Error groups that came back after they had been resolved, by service."
+)
 _EDGE_BOUNDS = tuple(0.1 * 2**i for i in range(8))  # Tempo's ExponentialBuckets(0.1, 2, 8)
 EDGE_TOTAL = FamilySpec("traces_service_graph_request", "Calls between services, by both names and type of connection.")
 EDGE_FAILED = FamilySpec("traces_service_graph_request_failed", "Those of them that either side says have failed.")
@@ -115,6 +119,8 @@ FAMILIES: Mapping[str, FamilySpec] = {
         SPAN_LATENCY,
         HTTP_DURATION,
         EXCEPTIONS,
+        GROUPS_NEW,
+        GROUPS_REGRESSED,
         EDGE_TOTAL,
         EDGE_FAILED,
         EDGE_SERVER,

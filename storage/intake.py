@@ -24,6 +24,7 @@ from .records import (
     Command,
     CompactSpan,
     Extra,
+    LogRecord,
     Origin,
     SpanKind,
     SpanRecord,
@@ -36,6 +37,7 @@ _decode_span = msgspec.msgpack.Decoder(SpanRecord).decode
 _decode_compact = msgspec.msgpack.Decoder(CompactSpan).decode
 _decode_template = msgspec.msgpack.Decoder(Template).decode
 _decode_origin = msgspec.msgpack.Decoder(Origin).decode
+_decode_log = msgspec.msgpack.Decoder(LogRecord).decode
 _decode_command = msgspec.msgpack.Decoder(Command).decode
 _take_plain = compiled(__package__, "take_plain")
 """Takes plain spans until one isn't: (its place, the key of its shape where only that was missing)."""
@@ -68,6 +70,8 @@ class Intake:
     errors: list[ErrorRow] = field(default_factory=list)
     changed_errors: list[ErrorRow] = field(default_factory=list)
     """Already stored ones whose context has become known."""
+    late_errors: list[ErrorRow] = field(default_factory=list)
+    """Logged ones whose request may have ended before."""
     origins: list[Row] = field(default_factory=list)
     operations: list[Row] = field(default_factory=list)
     sets: list[Row] = field(default_factory=list)
@@ -165,6 +169,18 @@ class Dictionary:
                 fold.append(row)
             batch.spans.append(row)
 
+    def take_logs(self, payloads: list[bytes], definitions: Mapping[int, bytes], batch: Intake) -> None:
+        """The same for encoded log records: those that tell of an exception become errors.
+
+        Before the spans of a batch, so that the request of an error is still to end.
+        """
+        for payload in payloads:
+            try:
+                log = _decode_log(payload)
+                self.errors.take_log(log, self._defined(log.origin, definitions, batch), batch)
+            except Exception:
+                batch.undecodable += 1
+
     def _take(self, payload: bytes, key: bytes | None, met: _Met, batch: Intake) -> tuple[Row, Shape]:
         """One span's row and shape; with a key, the shape is known by it from now on."""
         span: AnySpan
@@ -242,20 +258,21 @@ class Dictionary:
 
     def _layouts(self, span: SpanRecord, definitions: Mapping[int, bytes], batch: Intake) -> Layouts:
         """What is known of spans like one that has no template."""
-        try:
-            definition = definitions[span.origin]
-        except KeyError:
-            definition = b""
-        origin = self.defined.get(definition)
-        if origin is None:
-            # a definition that was damaged leaves its spans with a service that says so
-            decoded = _decode_origin(definition) if definition else Origin({})
-            origin = self.defined[definition] = self._origin(decoded, batch)
+        origin = self._defined(span.origin, definitions, batch)
         operation = origin.operations.get((span.name, span.kind))
         if operation is None:
             operation = self._operation(origin, span.name, span.kind, batch)
         keys = tuple(span.attributes)
         return operation.layouts.get(keys) or operation.layouts_of(keys)
+
+    def _defined(self, number: int, definitions: Mapping[int, bytes], batch: Intake) -> KnownOrigin:
+        """The origin with a number; one that was damaged leaves its records with a service that says so."""
+        definition = definitions.get(number, b"")
+        origin = self.defined.get(definition)
+        if origin is None:
+            decoded = _decode_origin(definition) if definition else Origin({})
+            origin = self.defined[definition] = self._origin(decoded, batch)
+        return origin
 
     def _origin(self, origin: Origin, batch: Intake) -> KnownOrigin:
         payload = _encode(origin)
@@ -263,7 +280,9 @@ class Dictionary:
         if known is None:
             self.last_origin += 1
             dimensions = Dimensions(self.dimensions, origin.resource) if self.dimensions else NO_DIMENSIONS
-            known = self.origins[payload] = KnownOrigin(self.last_origin, origin.service, dimensions)
+            known = self.origins[payload] = KnownOrigin(
+                self.last_origin, origin.service, dimensions, release=origin.release
+            )
             scope = {
                 "name": origin.scope_name,
                 "version": origin.scope_version,
@@ -277,7 +296,9 @@ class Dictionary:
     def _operation(self, origin: KnownOrigin, name: str, kind: int, batch: Intake) -> Operation:
         self.last_operation += 1
         known_kind = kind if 0 <= kind <= max(SpanKind) else SpanKind.UNSPECIFIED
-        operation = Operation(self.last_operation, origin.service, name, known_kind, origin.dimensions)
+        operation = Operation(
+            self.last_operation, origin.service, name, known_kind, origin.dimensions, release=origin.release
+        )
         if len(origin.operations) >= _MAX_SHAPES:
             origin.operations.clear()
         origin.operations[name, kind] = operation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -17,3 +19,20 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): jsonable(item) for key, item in value.items()}
     return value
+
+
+def restored(value: Any) -> Any:
+    """The value that `jsonable` was given, but for tuples, which come back as lists."""
+    if isinstance(value, list):
+        return [restored(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1:
+        ((key, text),) = value.items()
+        if key in _ODD and isinstance(text, str):
+            with suppress(ValueError):  # somebody's own mapping with such a key
+                return _ODD[key](text)
+    return {key: restored(item) for key, item in value.items()}
+
+
+_ODD: dict[str, Callable[[str], Any]] = {"$float": float, "$bytes": bytes.fromhex}

@@ -14,12 +14,12 @@ import msgspec
 from . import engine
 from .exceptions import ErrorRow
 from .intake import Dictionary, Intake
-from .layout import APPLICATION_ID, BUCKET_SHIFT, partition_files
+from .kept import finish_swap, swap
+from .layout import APPLICATION_ID, BUCKET_SHIFT, own_partitions, partition_files
+from .migrations import HISTORY as MIGRATIONS
 from .reader import Position
+from .records import SpanKind
 from .settings import StoreSettings
-
-MIGRATIONS: tuple[str, ...] = ()
-"""SQL scripts from schema version n+1 to n+2; the statements of one end with a semicolon and a line end."""
 
 _ROWS_A_STATEMENT = (500, 50)
 """Each statement gives the interpreter away and takes it back, which in a busy app may take 5 ms: many rows at
@@ -34,9 +34,14 @@ _INSERT_SPANS = {rows: _INSERT_SPAN + ",".join([_SPAN] * rows) for rows in _ROWS
 _SETTLING = 60_000_000_000  # ns in which a request whose error is stored may still end
 _RECENT_ERRORS = "SELECT * FROM (SELECT * FROM errors WHERE time > ? ORDER BY id DESC LIMIT 4096) ORDER BY id"
 _HAS_TRACE = f"SELECT 1 FROM spans WHERE (id >> {BUCKET_SHIFT}) = ? AND trace_id = ? LIMIT 1"
+_REQUEST = (
+    "SELECT o.name, s.status, a.attributes, s.attributes FROM spans s JOIN operations o ON o.id = s.operation "
+    f"LEFT JOIN attribute_sets a ON a.id = s.attribute_set WHERE (s.id >> {BUCKET_SHIFT}) = ? AND s.trace_id = ? "
+    f"AND o.kind = {int(SpanKind.SERVER)} ORDER BY s.id DESC LIMIT 1"
+)
 _LOOK_BACK = 4  # buckets of the trace index
-_INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?)"
-_UPDATE_ERROR = "UPDATE errors SET operational=?, operation=?, attributes=? WHERE id=?"
+_INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_UPDATE_ERROR = "UPDATE errors SET operational=?, trace_id=?, span_id=?, operation=?, attributes=? WHERE id=?"
 
 
 class History:
@@ -54,9 +59,11 @@ class History:
         self._settings = settings
         self.marks: dict[str, Position] = {}
         self._opened_at: dict[tuple[Path, tuple[int, int] | None], int] = {}
-        files = partition_files(directory)
+        finish_swap(directory)
+        files = own_partitions(directory)
         self.path = files[-1] if files else self._fresh_path()
         self._open()
+        self._bring_up(partition_files(directory))
 
     def _open(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,6 +74,13 @@ class History:
         except BaseException:
             engine.abandon(self._connection)
             raise
+
+    def _bring_up(self, files: list[Path]) -> None:
+        """Give partitions of older versions the newest schema; what can't be opened is left to those who read it."""
+        for path in files:
+            with suppress(Exception):
+                if path != self.path and (engine.read_header(path) or (0, 0))[1] <= len(MIGRATIONS):
+                    engine.open_writer(path, "history", MIGRATIONS).close()
 
     def _load(self) -> None:
         fetch = self._connection.execute
@@ -88,11 +102,11 @@ class History:
             dimensions=self._settings.span_metric_dimensions,
         )
         for row in fetch(_RECENT_ERRORS, (time.time_ns() - _SETTLING,)).fetchall():
-            self.dictionary.errors.remember(_error_of(row))
+            self.dictionary.errors.remember(error_of(row))
 
     def _fresh_path(self) -> Path:
         name = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        files = partition_files(self.directory)
+        files = own_partitions(self.directory)
         if files and files[-1].stem >= name:  # within the second, or the clock went back: stay last in order
             base, _, count = files[-1].stem.partition("-")
             name = f"{base}-{int(count or 0) + 1:04d}"
@@ -255,9 +269,25 @@ class History:
             for bucket in range(newest, max(-1, newest - _LOOK_BACK), -1)
         )
 
+    def request_of(self, trace_id: bytes) -> tuple[str, dict[str, Any], int] | None:
+        """Name, attributes and status of the newest request in a trace, where the current partition has it.
+
+        Raises:
+            sqlite3.Error: it can't be read.
+        """
+        fetch = self._connection.execute
+        newest = (fetch("SELECT max(id) FROM spans").fetchone()[0] or 0) >> BUCKET_SHIFT
+        for bucket in range(newest, max(-1, newest - _LOOK_BACK), -1):
+            row = fetch(_REQUEST, (bucket, trace_id)).fetchone()
+            if row is not None:
+                name, status, shared, own = row
+                attributes = {**msgspec.json.decode(shared or "{}"), **msgspec.json.decode(own or "{}")}
+                return name, attributes, status
+        return None
+
     def expired(self, now_ns: int) -> list[Path]:
         """Partitions that retention drops, oldest first; never the current one."""
-        older = [path for path in partition_files(self.directory) if path != self.path]
+        older = [path for path in own_partitions(self.directory) if path != self.path]
         total = sum(_size(path) for path in [*older, self.path])
         drop = []
         for path in older:
@@ -266,6 +296,18 @@ class History:
                 drop.append(path)
                 total -= _size(path)
         return drop
+
+    def drop(self, leaving: list[Path], wanted: list[bytes]) -> None:
+        """Drop partitions, but for the traces of theirs that are wanted; and the kept ones that no longer are.
+
+        Args:
+            leaving: what retention drops.
+            wanted: ids of traces, the most important first: some may not fit.
+
+        Raises:
+            OSError: they can't be dropped.
+        """
+        swap(self.directory, leaving, wanted, self._settings.kept_max_bytes)
 
     def close(self) -> None:
         """Close the connection."""
@@ -282,9 +324,10 @@ def insert_spans(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) ->
     connection.executemany(_INSERT_SPAN + _SPAN, rows[done:])
 
 
-def _error_of(row: tuple[Any, ...]) -> ErrorRow:
-    """What `_error_row` stored."""
-    id_, time_ns, service, type_, message, stacktrace, operational, trace_id, span_id, operation, attributes = row
+def error_of(row: tuple[Any, ...]) -> ErrorRow:
+    """An error as a partition has it, in the order of the columns; release and group are empty where it lacks them."""
+    id_, time_ns, service, type_, message, stacktrace, operational, trace_id, span_id, operation = row[:10]
+    attributes, release, group = (*row[10:], None, None)[:3]
     return ErrorRow(
         id=id_,
         time=time_ns,
@@ -297,20 +340,26 @@ def _error_of(row: tuple[Any, ...]) -> ErrorRow:
         span_id=span_id & (1 << 64) - 1,
         operation=operation,
         attributes=msgspec.json.decode(attributes),
+        release=release or "",
+        group=group or "",
         is_new=False,
     )
 
 
 def _error_row(row: ErrorRow) -> tuple[Any, ...]:
-    span_id = row.span_id if row.span_id < 1 << 63 else row.span_id - (1 << 64)
     return (
-        row.id, row.time, row.service, row.type, row.message, row.stacktrace, int(row.operational),
-        row.trace_id, span_id, row.operation, msgspec.json.encode(row.attributes).decode(),
+        row.id, row.time, row.service, row.type, row.message, row.stacktrace, int(row.operational), row.trace_id,
+        _signed(row.span_id), row.operation, msgspec.json.encode(row.attributes).decode(), row.release, row.group,
     )  # fmt: skip
 
 
 def _error_change(row: ErrorRow) -> tuple[Any, ...]:
-    return int(row.operational), row.operation, msgspec.json.encode(row.attributes).decode(), row.id
+    attributes = msgspec.json.encode(row.attributes).decode()
+    return int(row.operational), row.trace_id, _signed(row.span_id), row.operation, attributes, row.id
+
+
+def _signed(span_id: int) -> int:
+    return span_id if span_id < 1 << 63 else span_id - (1 << 64)
 
 
 def _size(path: Path) -> int:

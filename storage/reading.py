@@ -18,7 +18,7 @@ from . import engine
 from .errors import QueryTimeout, Unavailable
 
 _MAX_OPEN = 64
-_NARROW = "The query passed its deadline: ask for a shorter window, or filter by service and name."
+NARROW = "The query passed its deadline: ask for a shorter window, or filter by service and name."
 _PROGRESS_STEPS = 2000  # virtual machine steps between two looks at the deadline: about 20 µs
 
 
@@ -44,12 +44,12 @@ class Readers:
         """
         try:
             with self._engine(path).connect() as connection, _deadline(connection, until):
-                connection.exec_driver_sql("BEGIN")
+                raw: Any = connection.connection.driver_connection
+                raw.execute("BEGIN")  # SQLAlchemy's own way takes a tenth of a ms; the pool rolls back
                 yield connection
-                connection.rollback()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             if "interrupted" in str(error):
-                raise QueryTimeout(_NARROW) from error
+                raise QueryTimeout(NARROW) from error
             cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
             raise Unavailable(f"{path.name} can't be read just now: {cause}") from error
 
@@ -117,7 +117,7 @@ def _deadline(connection: Any, until: float) -> Iterator[None]:
         yield
     except Exception as error:
         if "interrupted" in str(error):
-            raise QueryTimeout(_NARROW) from error
+            raise QueryTimeout(NARROW) from error
         raise
     finally:
         raw.set_progress_handler(None, 0)

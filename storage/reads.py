@@ -11,25 +11,41 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
+
 from .accounting import Snapshot, read_snapshot, settle
 from .errors import QueryTimeout, Unavailable
+from .found import Found, cursor_after
+from .group_queries import read_group, read_group_ids, read_groups
 from .journal import Journal
-from .queries import Found, HistoryReader, cursor_after
+from .performance import Minutes, PerformanceReader
+from .queries import HistoryReader
 from .reading import Readers
 from .recent import Recent, read_recent
+from .search import Dictionaries, TraceReader
 from .settings import StoreSettings
+from .span_pages import SpanReader
 from .state import Pulse
-from .totals import TotalsReader, read_cleared, read_command, read_performance
+from .tags import TagReader, names_of, values_of
+from .totals import TotalsReader, read_cleared, read_command
+from .tracing import from_view
 from .views import (
     Accounting,
+    Comparison,
     ErrorFilter,
+    ErrorGroup,
+    ErrorKind,
     ErrorStats,
     ErrorView,
-    OperationSummary,
+    GroupFilter,
     Page,
+    PerformanceFilter,
     SpanFilter,
     SpanView,
+    TagFilter,
+    TagNames,
     Totals,
+    Window,
 )
 
 T = TypeVar("T")
@@ -49,8 +65,13 @@ class Reads:
         self._journal = journal
         self._pulse = pulse
         self._readers = Readers(settings.query_timeout)
-        self._history = HistoryReader(data_dir / "history", self._readers)
+        self._partitions = data_dir / "history"
+        self._history = HistoryReader(self._partitions, self._readers)
+        self._spans = SpanReader(self._partitions, self._readers)
+        self._tags = TagReader(self._partitions, self._readers)
+        self.performance = PerformanceReader(self._aggregates, self._readers)
         self._totals = TotalsReader(self._aggregates, self._readers, settings.span_metric_names)
+        self._dictionaries = Dictionaries()
         self._cleared_ns = 0
         self._last_snapshot = Snapshot()
 
@@ -87,11 +108,21 @@ class Reads:
             return self._ask(lambda connection: read_command(connection, command_id))
         return None
 
-    def errors(self, wanted: ErrorFilter, limit: int, cursor: str | None) -> Page[ErrorView]:
-        """A page of errors that haven't been cleared."""
+    def errors(self, wanted: ErrorFilter, limit: int, cursor: str | None, state: str | None = None) -> Page[ErrorView]:
+        """A page of errors that haven't been cleared; with a state, those whose group has it."""
         wanted = wanted.after(self._cleared())
+        if state is not None:
+            wanted = msgspec.structs.replace(wanted, groups=self._ask(lambda each: read_group_ids(each, state)))
         found = self._history.find_errors(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.errors(wanted))
+
+    def error_groups(self, wanted: GroupFilter, sort: str, limit: int, cursor: str | None) -> Page[ErrorGroup]:
+        """A page of error groups."""
+        return self._ask(lambda connection: read_groups(connection, wanted, sort, limit, cursor))
+
+    def error_group(self, group: str) -> ErrorGroup | None:
+        """One error group."""
+        return self._ask(lambda connection: read_group(connection, group))
 
     def error_stats(self) -> ErrorStats:
         """Counts of the errors that haven't been cleared."""
@@ -102,32 +133,72 @@ class Reads:
             self._cleared_ns = self._ask(read_cleared)
         return self._cleared_ns
 
-    def performance(
-        self, since_ns: int, until_ns: int, service: str | None, kind: str | None
-    ) -> list[OperationSummary]:
-        """Summaries from the rollups of a window."""
-        return self._ask(lambda connection: read_performance(connection, since_ns, until_ns, service, kind))
+    def compare(
+        self,
+        baseline: tuple[Window, PerformanceFilter],
+        current: tuple[Window, PerformanceFilter],
+        limit: int,
+    ) -> Comparison:
+        """Two windows or releases beside each other."""
+        operations, total = self.performance.changes(baseline, current, limit)
+        cleared = self._cleared()
+        before, after = (self._history.error_kinds(*side, cleared) for side in (baseline, current))
+        return Comparison(
+            Minutes.touched(baseline[0].since_ns, baseline[0].until_ns).window,
+            Minutes.touched(current[0].since_ns, current[0].until_ns).window,
+            operations,
+            total,
+            _beyond(after.items, before.items, limit),
+            _beyond(before.items, after.items, limit),
+            degraded=self._is_behind(before) or self._is_behind(after),
+        )
 
-    def slow_requests(self, since_ns: int, until_ns: int, threshold_ns: int, limit: int) -> Page[SpanView]:
-        """The newest requests of at least a duration."""
-        found = self._history.find_slow(since_ns, until_ns, threshold_ns, limit)
+    def slow_requests(self, wanted: SpanFilter, limit: int) -> Page[SpanView]:
+        """The newest requests that a filter finds."""
+        found = self._spans.find(wanted, limit, None, requests=True)
         return Page(found.items, None, degraded=self._is_behind(found))
 
     def spans(self, wanted: SpanFilter, limit: int, cursor: str | None) -> Page[SpanView]:
         """A page of spans."""
-        found = self._history.find_spans(wanted, limit, cursor)
+        found = self._spans.find(wanted, limit, cursor)
         return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
 
-    def trace(self, trace_id: str) -> Page[SpanView]:
+    def trace(self, trace_id: str, limit: int) -> Page[SpanView]:
         """All spans of a trace."""
-        found = self._history.trace(trace_id)
+        found = self._spans.trace(trace_id, limit + 1)
         behind = self._is_behind(found)
         if behind:
             pending = self._recent().spans(SpanFilter(trace_id=trace_id))
             known = {span.span_id for span in found.items}
             found.items += [span for span in pending if span.span_id not in known]
             found.items.sort(key=lambda span: span.start_ns)
-        return Page(found.items, None, degraded=behind)
+        return Page(found.items[:limit], None, degraded=behind, truncated=len(found.items) > limit)
+
+    def tag_names(self, wanted: TagFilter) -> TagNames:
+        """Names of attributes by scope."""
+        found: Found[Any] = Found()
+        names = self._tags.names(wanted, found)
+        behind = self._is_behind(found)
+        pending = names_of(self._recent().spans(_in_time(wanted))) if behind else {}
+        sorted_names = {
+            scope: sorted(keys | pending.get(scope, set()))[: wanted.limit] for scope, keys in names.items()
+        }
+        return TagNames(sorted_names, degraded=behind)
+
+    def tag_values(self, wanted: TagFilter) -> Page[Any]:
+        """Values of one attribute."""
+        found: Found[Any] = Found()
+        values = self._tags.values(wanted, found)
+        behind = self._is_behind(found)
+        for value in values_of(self._recent().spans(_in_time(wanted)), wanted) if behind else ():
+            values.add(value)
+        return Page(values.sorted(), None, degraded=behind)
+
+    def tracing(self, until: float | None) -> TraceReader:
+        """See `Store.tracing`."""
+        deadline = min(until, self._readers.deadline()) if until is not None else self._readers.deadline()
+        pending = list(map(from_view, self._recent().spans(SpanFilter()))) if self._is_behind(Found()) else None
+        return TraceReader(self._partitions, self._readers, self._dictionaries, deadline, pending)
 
     def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
         if not self._is_behind(found):
@@ -158,3 +229,14 @@ class Reads:
     def abandon_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone."""
         self._readers.abandon_after_fork()
+
+
+def _beyond(these: list[ErrorKind], those: list[ErrorKind], limit: int) -> list[ErrorKind]:
+    """Which of these are not among those, the most frequent first."""
+    known = {(kind.service, kind.type, kind.operation) for kind in those}
+    new = [kind for kind in these if (kind.service, kind.type, kind.operation) not in known]
+    return sorted(new, key=lambda kind: -kind.count)[:limit]
+
+
+def _in_time(wanted: TagFilter) -> SpanFilter:
+    return SpanFilter(since_ns=wanted.since_ns, until_ns=wanted.until_ns)

@@ -7,6 +7,7 @@ times say so. It goes in steps, so that the writer can do its other work in betw
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from time import sleep
@@ -18,9 +19,12 @@ from .aggregates import Aggregates
 from .change import Change
 from .dimensions import Dimensions
 from .families import EXCEPTIONS, Labels, exception_labels
+from .fingerprint import Fingerprints
 from .graph import Graph
 from .intake import DURATION, MINUTE, START, Folds, Row
 from .layout import partition_files
+from .partitions import error_of
+from .records import release_of
 from .shapes import Operation, Shape
 
 _ROWS = 5000
@@ -30,7 +34,7 @@ _SPANS = (
     "SELECT trace_id, span_id, parent_id, operation, attribute_set, start, duration, status, id, {own} FROM spans "
     "WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
 )
-_ERRORS = "SELECT service, type, count(*) FROM errors GROUP BY 1, 2"
+_ERRORS = "SELECT * FROM errors ORDER BY id"
 _OPERATIONS = "SELECT o.id, g.service, o.name, o.kind, g.resource FROM operations o JOIN origins g ON g.id = o.origin"
 
 Fold = Callable[[Change, Folds, int], None]
@@ -38,9 +42,9 @@ Fold = Callable[[Change, Folds, int], None]
 
 
 def refold(
-    directory: Path, aggregates: Aggregates, fold: Fold, *, with_errors: bool = False
+    directory: Path, aggregates: Aggregates, fold: Fold, errors: Change | None = None
 ) -> Generator[Change, None, None]:
-    """Changes to which all retained spans have been added, and errors where they are wanted; none is applied here.
+    """Changes to which all retained spans have been added; none is applied here. `errors`: one that takes all errors.
 
     A partition that can't be read is passed over. Rows that arrive while this goes on are left out: the
     writer folds them itself.
@@ -53,8 +57,8 @@ def refold(
             continue
         try:
             opened = (connection.execute("SELECT opened FROM window").fetchone() or (0,))[0]
-            if with_errors:
-                yield _count_errors(connection, aggregates)
+            if errors is not None:
+                _count_errors(connection, aggregates, errors)
             for rows, folds in _read_folds(connection, last, aggregates.dimensions):
                 change = aggregates.begin()
                 fold(change, folds, opened)
@@ -77,11 +81,18 @@ def _last_row(path: Path) -> int:
         return 0
 
 
-def _count_errors(connection: sqlite3.Connection, aggregates: Aggregates) -> Change:
-    change = aggregates.begin()
-    for service, type_, count in connection.execute(_ERRORS):
-        aggregates.count(change, EXCEPTIONS, exception_labels(service, type_), count)
-    return change
+def _count_errors(connection: sqlite3.Connection, aggregates: Aggregates, change: Change) -> None:
+    fingerprints = Fingerprints()
+    rows = connection.execute(_ERRORS)
+    while some := rows.fetchmany(_ROWS):
+        errors = list(map(error_of, some))
+        for row in errors:
+            found = fingerprints.of(row.type, row.message, row.stacktrace)
+            row.group, row.culprit = row.group or found.group, found.culprit
+        for labels, count in Counter(exception_labels(row.service, row.type) for row in errors).items():
+            aggregates.count(change, EXCEPTIONS, labels, count)
+        aggregates.fold_errors(change, errors, ())
+    change.groups.new.clear()  # they are not new but counted again
 
 
 def _read_folds(connection: sqlite3.Connection, last: int, dimensions: tuple[str, ...]) -> Iterator[tuple[int, Folds]]:
@@ -103,8 +114,7 @@ class _Shapes:
     def __init__(self, connection: sqlite3.Connection, dimensions: tuple[str, ...]) -> None:
         fetch = connection.execute
         self._operations = {
-            number: Operation(number, service, name, kind, Dimensions(dimensions, _from_json(resource)))
-            for number, service, name, kind, resource in fetch(_OPERATIONS)
+            row[0]: _operation(row, _from_json(resource), dimensions) for *row, resource in fetch(_OPERATIONS)
         }
         self._sets = {number: _from_json(text) for number, text in fetch("SELECT * FROM attribute_sets")}
         self._known: dict[tuple[Any, ...], Shape] = {}
@@ -123,6 +133,12 @@ class _Shapes:
         return shape
 
 
+def _operation(row: list[Any], resource: dict[str, Any], dimensions: tuple[str, ...]) -> Operation:
+    """An operation from its number, service, name and kind."""
+    number, service, name, kind = row
+    return Operation(number, service, name, kind, Dimensions(dimensions, resource), release=release_of(resource))
+
+
 def restore(directory: Path, aggregates: Aggregates, marks: dict[str, Any]) -> int:
     """Fill an `aggregates.db` that was made anew, before anything of it is shown; how many spans were counted.
 
@@ -139,7 +155,7 @@ def restore(directory: Path, aggregates: Aggregates, marks: dict[str, Any]) -> i
 
     aggregates.forget_rollups()
     totals = aggregates.begin()
-    for step in refold(directory, aggregates, fold, with_errors=True):
+    for step in refold(directory, aggregates, fold, totals):
         _add(totals, step)
         for name, more in step.accounting.items():
             totals.accounting[name] = totals.accounting.get(name, 0) + more

@@ -15,9 +15,9 @@ from . import segments
 from .exceptions import ErrorRow
 from .frames import scan_all
 from .intake import Dictionary, Intake
-from .queries import span_view
 from .records import FrameType
 from .segments import FIRST_FRAME
+from .span_pages import span_view
 from .views import ErrorFilter, ErrorView, SpanFilter, SpanView
 
 LIMIT = 1000
@@ -44,6 +44,9 @@ class Recent:
             and wanted.type in (None, error.type)
             and (wanted.since_ns is None or error.time_ns >= wanted.since_ns)
             and (wanted.until_ns is None or error.time_ns < wanted.until_ns)
+            and wanted.group in (None, error.group)
+            and wanted.operational in (None, error.operational)
+            and (wanted.groups is None or error.group in wanted.groups)
         ]
 
 
@@ -58,9 +61,10 @@ def read_recent(root: Path, marks: Mapping[str, int]) -> Recent:
     errors: list[ErrorView] = []
     for directory in segments.directories(root):
         with suppress(OSError, ValueError):
-            payloads, origins = _tail(directory, marks.get(directory.name, 0))
+            payloads, logs, origins = _tail(directory, marks.get(directory.name, 0))
             intake = Intake()
             dictionary = Dictionary()
+            dictionary.take_logs(logs, origins, intake)
             dictionary.take_spans(payloads, origins, intake)
             spans += _span_views(intake)
             errors += [_error_view(row) for row in intake.errors]
@@ -69,9 +73,10 @@ def read_recent(root: Path, marks: Mapping[str, int]) -> Recent:
     return Recent(spans[:LIMIT], errors[:LIMIT])
 
 
-def _tail(directory: Path, applied: int) -> tuple[list[bytes], dict[int, bytes]]:
-    """Payloads of the newest spans, and the definitions that they refer to, from the last two segments."""
+def _tail(directory: Path, applied: int) -> tuple[list[bytes], list[bytes], dict[int, bytes]]:
+    """Payloads of the newest spans and log records, and the definitions that they refer to, from the last segments."""
     payloads: list[bytes] = []
+    logs: list[bytes] = []
     origins: dict[int, bytes] = {}
     for number in segments.numbers(directory)[-3:]:
         data = (directory / f"{number:08d}.seg").read_bytes()[FIRST_FRAME:]
@@ -80,7 +85,9 @@ def _tail(directory: Path, applied: int) -> tuple[list[bytes], dict[int, bytes]]
                 origins[int.from_bytes(payload[:4], "little")] = payload[4:]
             elif type_ == FrameType.SPAN and sequence > applied:
                 payloads.append(payload)
-    return payloads[-LIMIT:], origins
+            elif type_ == FrameType.LOG and sequence > applied:
+                logs.append(payload)
+    return payloads[-LIMIT:], logs[-LIMIT:], origins
 
 
 class _Row(NamedTuple):
@@ -119,10 +126,12 @@ def _error_view(row: ErrorRow) -> ErrorView:
         message=row.message,
         stacktrace=row.stacktrace,
         operational=row.operational,
-        trace_id=row.trace_id.hex(),
-        span_id=f"{row.span_id:016x}",
+        trace_id=row.trace_id.hex() or None,
+        span_id=f"{row.span_id:016x}" if row.trace_id else None,
         operation=row.operation,
         attributes=row.attributes,
+        release=row.release or None,
+        group=row.group,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
@@ -21,6 +22,8 @@ class FrameType(IntEnum):
     """A state change that was asked for."""
     METRICS = 4
     """A `MetricsRecord`: what an application's own metrics have changed by."""
+    LOG = 5
+    """A `LogRecord`: for now, only what tells of an exception."""
     SEAL = 255
     """Nothing follows in this segment."""
 
@@ -65,6 +68,21 @@ class Origin(msgspec.Struct, array_like=True, frozen=True):
         """`service.name`, or what the conventions give where it is missing."""
         name = self.resource.get("service.name")
         return name if isinstance(name, str) and name else "unknown_service"
+
+    @property
+    def release(self) -> str:
+        """`service.version`; empty where it is missing."""
+        return release_of(self.resource)
+
+
+def release_of(resource: Mapping[str, Any]) -> str:
+    """The release that a resource's attributes name, cut where it is too long to be one; empty where they don't."""
+    version = resource.get("service.version", "")
+    return version[:MAX_RELEASE] if isinstance(version, str) else str(version)[:MAX_RELEASE]
+
+
+MAX_RELEASE = 128
+"""Characters: more than a version with a commit's hash and a build's name has."""
 
 
 class Event(msgspec.Struct, array_like=True, frozen=True):
@@ -143,12 +161,34 @@ COMPACT = b"\x9a"
 """What a payload with a `CompactSpan` begins with: a msgpack array of ten."""
 
 
+class LogRecord(msgspec.Struct, array_like=True, gc=False):
+    """A log record. Outside of a span the trace id is empty and the span id 0; `origin` refers to a definition."""
+
+    trace_id: bytes
+    span_id: int
+    flags: int
+    origin: int
+    """Of the resource; the scope is the logger."""
+    time: int
+    severity: int
+    """As numbered by OTLP; 0 where unknown."""
+    logger: str
+    event: str
+    """Its name, where it is an event; else empty."""
+    body: str | None
+    attributes: Attributes
+
+
+CLEAR_ERRORS, RESOLVE, MUTE, REOPEN = "clear_errors", "resolve_group", "mute_group", "reopen_group"
+
+
 class Command(msgspec.Struct, array_like=True, frozen=True):
-    """A state change: `name` is `clear_errors`; `time` is when it was asked for (ns)."""
+    """A state change by its name; those of an error group have its id as `arguments["group"]`."""
 
     id: str
     name: str
     time: int
+    """When it was asked for (ns)."""
     arguments: Attributes = {}
 
 

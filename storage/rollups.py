@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import sqlite3
 from bisect import bisect_right
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from . import sketch
+from .hours import MINUTES, Hours
 from .records import StatusCode
 from .shapes import Shape
 
 _UPSERT_ROLLUP = "INSERT OR REPLACE INTO rollups VALUES (?,?,?,?,?,?,?,?,?,?)"
-_UPSERT_OPERATION = "INSERT OR REPLACE INTO operations VALUES (?,?,?,?)"
+_UPSERT_OPERATION = "INSERT OR REPLACE INTO operations VALUES (?,?,?,?,?)"
 _KEPT_MINUTES = 3
 _MANY = 1000  # a few hundred operations in the minutes that matter
+MAX_OPERATIONS = 10_000
+"""Past it spans with new names share one operation for each service, kind and release: names with ids in them are
+without bound."""
+OTHER = "(other)"
+"""Name of that operation."""
 
 Key = tuple[int, int]
 """Minute and number of the operation."""
-Name = tuple[str, str, int]
-"""Service, span name and kind."""
+Row = tuple[int, int, int, int, int, int, int, bytes]
+"""The columns of a rollup from `count` on."""
+Name = tuple[str, str, int, str]
+"""Service, span name, kind and release."""
 
 
 @dataclass(slots=True)
@@ -51,6 +59,17 @@ class Rollup:
         self.last = max(self.last, last)
         sketch.add(self.sketch, durations)
 
+    def merge(self, rows: Sequence[Row]) -> None:
+        """Add the spans of stored rollups."""
+        counts, errors, slow, sums, lows, highs, lasts, sketches = zip(*rows, strict=True)
+        self.count += sum(counts)
+        self.errors += sum(errors)
+        self.slow += sum(slow)
+        self.sum += sum(sums)
+        self.min, self.max = min(self.min, *lows), max(self.max, *highs)
+        self.last = max(self.last, *lasts)
+        sketch.merge_encoded(self.sketch, sketches)
+
 
 class Ended(NamedTuple):
     """When spans ended: the minute, since the epoch, and the latest of them (ns)."""
@@ -66,6 +85,11 @@ class RollupChange:
     rollups: dict[Key, Rollup] = field(default_factory=dict)
     operations: dict[Name, int] = field(default_factory=dict)
 
+    @property
+    def hours(self) -> set[int]:
+        """The hours that it changes something in."""
+        return {minute // MINUTES for minute, _ in self.rollups}
+
 
 class Rollups:
     """The rollups of the minutes that matter, and the numbers of all operations.
@@ -78,11 +102,13 @@ class Rollups:
         self._slow_ns = slow_ns
         self._known: dict[Key, Rollup] = {}
         self.operations: dict[Name, int] = {}
+        self.hours = Hours()
 
     def load(self, connection: sqlite3.Connection) -> None:
-        """Read the operations' numbers."""
-        rows = connection.execute("SELECT id, service, name, kind FROM operations")
-        self.operations = {(service, name, kind): number for number, service, name, kind in rows}
+        """Read the operations' numbers, and which hours are summed up."""
+        self.hours.load(connection)
+        rows = connection.execute("SELECT id, service, name, kind, release FROM operations")
+        self.operations = {tuple(name): number for number, *name in rows}
 
     def fold(
         self, connection: sqlite3.Connection, change: RollupChange, shape: Shape, durations: list[int], ended: Ended
@@ -92,15 +118,22 @@ class Rollups:
         Raises:
             sqlite3.Error: the rollup can't be read.
         """
-        name = (shape.service, shape.name, shape.kind)
-        operation = self.operations.get(name) or change.operations.get(name)
-        if operation is None:
-            operation = change.operations[name] = len(self.operations) + len(change.operations) + 1
-        key = (ended.minute, operation)
+        key = (ended.minute, self._number(change, (shape.service, shape.name, shape.kind, shape.release)))
         rollup = change.rollups.get(key)
         if rollup is None:
             rollup = change.rollups[key] = self.read(connection, key)
         rollup.add(durations, ended.last, slow_ns=self._slow_ns, failed=shape.status == StatusCode.ERROR)
+
+    def _number(self, change: RollupChange, name: Name) -> int:
+        number = self.operations.get(name) or change.operations.get(name)
+        if number is not None:
+            return number
+        known = len(self.operations) + len(change.operations)
+        service, text, kind, release = name
+        if known >= MAX_OPERATIONS and text != OTHER:
+            return self._number(change, (service, OTHER, kind, release))
+        change.operations[name] = known + 1
+        return known + 1
 
     def read(self, connection: sqlite3.Connection, key: Key) -> Rollup:
         """A copy of the committed rollup of a minute and an operation.
@@ -122,16 +155,22 @@ class Rollups:
     def write(self, connection: sqlite3.Connection, change: RollupChange, *, keep: Container[Key] = ()) -> None:
         """Write a change's operations, and its rollups but for those in `keep`."""
         connection.executemany(_UPSERT_OPERATION, [(number, *name) for name, number in change.operations.items()])
-        rows = [_row(key, rollup) for key, rollup in change.rollups.items() if key not in keep]
+        rows = [row_of(key, rollup) for key, rollup in change.rollups.items() if key not in keep]
         connection.executemany(_UPSERT_ROLLUP, rows)
+        self.hours.delete(connection, change.hours)
 
     def take(self, change: RollupChange) -> None:
         """Take a committed change into memory."""
-        self.operations.update(change.operations)
+        self.take_stored(change)
         self._known.update(change.rollups)
         if len(self._known) > _MANY:
             newest = max(minute for minute, _ in self._known)
             self._known = {key: rollup for key, rollup in self._known.items() if key[0] > newest - _KEPT_MINUTES}
+
+    def take_stored(self, change: RollupChange) -> None:
+        """Take in that a change was committed, without its rollups: nothing is added to them soon."""
+        self.operations.update(change.operations)
+        self.hours.take(change.hours)
 
     def everything(self) -> RollupChange:
         """All that memory has."""
@@ -146,6 +185,7 @@ class Rollups:
         self._known.clear()
 
 
-def _row(key: Key, rollup: Rollup) -> tuple[Any, ...]:
+def row_of(key: Key, rollup: Rollup) -> tuple[Any, ...]:
+    """As it is stored, of a minute or an hour."""
     r = rollup
     return (*key, r.count, r.errors, r.slow, r.sum, r.min, r.max, r.last, sketch.encode(r.sketch))

@@ -7,6 +7,8 @@ integers of nanoseconds; see FORMAT.md for the text and blob columns.
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BLOB,
     REAL,
@@ -130,23 +132,65 @@ operations = Table(
     Column("service", TEXT, nullable=False),
     Column("name", TEXT, nullable=False),
     Column("kind", Integer, nullable=False, comment="as numbered by OTLP"),
-    UniqueConstraint("service", "name", "kind"),
+    Column("release", TEXT, nullable=False, comment="service.version; empty where there is none"),
+    UniqueConstraint("service", "name", "kind", "release"),
 )
+
+
+def _rolled_up() -> tuple[Column[Any], ...]:
+    return (
+        Column("operation", Integer, nullable=False),
+        Column("count", Integer, nullable=False),
+        Column("errors", Integer, nullable=False),
+        Column("slow", Integer, nullable=False),
+        Column("sum", BigInteger, nullable=False),
+        Column("min", BigInteger, nullable=False),
+        Column("max", BigInteger, nullable=False),
+        Column("last", BigInteger, nullable=False, comment="when the latest of them ended"),
+        Column("sketch", BLOB, nullable=False, comment="see sketch.py"),
+    )
+
 
 rollups = Table(
     "rollups",
     aggregates,
     Column("minute", Integer, nullable=False, comment="minutes since the epoch in which the spans ended"),
-    Column("operation", Integer, nullable=False),
-    Column("count", Integer, nullable=False),
-    Column("errors", Integer, nullable=False),
-    Column("slow", Integer, nullable=False),
-    Column("sum", BigInteger, nullable=False),
-    Column("min", BigInteger, nullable=False),
-    Column("max", BigInteger, nullable=False),
-    Column("last", BigInteger, nullable=False, comment="when the latest of them ended"),
-    Column("sketch", BLOB, nullable=False, comment="see sketch.py"),
+    *_rolled_up(),
     PrimaryKeyConstraint("minute", "operation"),  # performance over a window of minutes
+    sqlite_with_rowid=False,
+)
+
+error_groups = Table(
+    "error_groups",
+    aggregates,
+    Column("id", TEXT, nullable=False, comment="16 hex digits: the fingerprint; zeros: what is past the limit"),
+    Column("version", Integer, nullable=False, comment="of the fingerprint"),
+    Column("type", TEXT, nullable=False),
+    Column("message", TEXT, nullable=False, comment="of the newest"),
+    Column("culprit", TEXT, nullable=False),
+    Column("services", TEXT, nullable=False, comment="JSON array"),
+    Column("first_seen", BigInteger, nullable=False),
+    Column("last_seen", BigInteger, nullable=False),
+    Column("count", BigInteger, nullable=False),
+    Column("operational", Integer, nullable=False, comment="of the newest"),
+    Column("state", TEXT, nullable=False, comment="open, resolved, muted"),
+    Column("changed", BigInteger, nullable=False, comment="when it got its state by a command; else 0"),
+    Column("regressions", Integer, nullable=False, comment="how often it came back after it was resolved"),
+    Column("regressed", BigInteger, nullable=False, comment="when that was last, while it is open since then; else 0"),
+    Column("releases", TEXT, nullable=False, comment="JSON object, release: [first seen, last seen, count]"),
+    Column("samples", TEXT, nullable=False, comment="JSON array of [trace id, span id, time]: the first, the newest"),
+    Column("hours", BLOB, nullable=False, comment="msgpack map, hours since the epoch: count"),
+    PrimaryKeyConstraint("id"),
+    sqlite_with_rowid=False,
+)
+
+rollup_hours = Table(
+    "rollup_hours",
+    aggregates,
+    Column("hour", Integer, nullable=False, comment="hours since the epoch"),
+    *_rolled_up(),
+    PrimaryKeyConstraint("hour", "operation"),  # performance over a window of days
+    comment="the same of whole hours: equal to their minutes, or not there",
     sqlite_with_rowid=False,
 )
 
@@ -243,12 +287,15 @@ errors = Table(
     Column("message", TEXT, nullable=False),
     Column("stacktrace", TEXT),
     Column("operational", Integer, nullable=False),
-    Column("trace_id", BLOB, nullable=False),
+    Column("trace_id", BLOB, nullable=False, comment="empty where it happened outside of a trace"),
     Column("span_id", BigInteger, nullable=False),
-    Column("operation", TEXT, nullable=False, comment="span name; the request's once that has ended"),
+    Column("operation", TEXT, nullable=False, comment="span name or logger; the request's name once that has ended"),
     Column("attributes", TEXT, nullable=False, comment="JSON object: context"),
+    Column("release", TEXT, comment="service.version; empty where there is none, NULL from before version 2"),
+    Column("group_id", TEXT, comment="its fingerprint, 16 hex digits; NULL from before version 2"),
 )
 Index("errors_time", errors.c.time)  # statistics over a window, clearing
+Index("errors_group", errors.c.group_id)  # the errors of a group, newest first
 
 window = Table(
     "window",

@@ -59,6 +59,10 @@ class StoreSettings:
     """Series of one metric; past it one overflow series takes the exact remainder."""
     series_max_idle: float = _setting(7 * DAY, low=60, high=3650 * DAY)
     """Totals that have not changed for so long are no longer shown; they go on when they come back."""
+    error_group_limit: int = _setting(1000, low=1, high=100_000)
+    """Error groups; past it one overflow group takes the exact remainder."""
+    kept_max_bytes: int = _setting(64 * MIB, low=0, high=1 << 40)
+    """Traces of open error groups that are kept past their partition's end; the newest groups first."""
     metric_limit: int = _setting(1000, low=0, high=1_000_000)
     """Metrics that applications may have; points of others are rejected and counted."""
     slow_ms: float = _setting(1000.0, low=0.001, high=86_400_000.0)

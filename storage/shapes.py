@@ -47,8 +47,8 @@ class Shape:
     """What all spans of one operation with the same shared attributes and status have in common."""
 
     __slots__ = (
-        "attribute_set", "attributes", "dimensions", "end", "kind", "leader", "name", "operation", "peer", "series",
-        "service", "status",
+        "attribute_set", "attributes", "dimensions", "end", "kind", "leader", "name", "operation", "peer", "release",
+        "series", "service", "status",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +63,7 @@ class Shape:
     ) -> None:
         self.operation = operation.id
         self.service = operation.service
+        self.release = operation.release
         self.name = operation.name
         self.kind = operation.kind
         self.attributes = attributes
@@ -144,11 +145,21 @@ class Layouts:
 class Operation:
     """A resource, a scope, a span name and a kind."""
 
-    __slots__ = ("dimensions", "id", "kind", "layouts", "leaders", "name", "service", "shapes")
+    __slots__ = ("dimensions", "id", "kind", "layouts", "leaders", "name", "release", "service", "shapes")
 
-    def __init__(self, id_: int, service: str, name: str, kind: int, dimensions: Dimensions = NO_DIMENSIONS) -> None:
+    def __init__(
+        self,
+        id_: int,
+        service: str,
+        name: str,
+        kind: int,
+        dimensions: Dimensions = NO_DIMENSIONS,
+        *,
+        release: str = "",
+    ) -> None:
         self.id = id_
         self.service = service
+        self.release = release
         self.name = name
         self.kind = kind
         self.dimensions = dimensions
@@ -166,11 +177,12 @@ class Operation:
 class KnownOrigin:
     """An origin and its operations."""
 
-    __slots__ = ("dimensions", "id", "operations", "service")
+    __slots__ = ("dimensions", "id", "operations", "release", "service")
 
-    def __init__(self, id_: int, service: str, dimensions: Dimensions = NO_DIMENSIONS) -> None:
+    def __init__(self, id_: int, service: str, dimensions: Dimensions = NO_DIMENSIONS, *, release: str = "") -> None:
         self.id = id_
         self.service = service
+        self.release = release
         self.dimensions = dimensions
         self.operations: dict[tuple[str, int], Operation] = {}
 

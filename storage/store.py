@@ -14,28 +14,37 @@ import msgspec
 
 from .journal import Journal
 from .layout import partition_files
+from .records import CLEAR_ERRORS, MUTE, REOPEN, RESOLVE, FrameType
 from .records import Command as CommandRecord
-from .records import FrameType
 from .segments import used_bytes
 from .settings import StoreSettings, resolve_data_dir, resolve_settings
 from .state import Pulse, WriterState
 from .views import (
     Accounting,
     Command,
+    Comparison,
     Degradation,
     ErrorFilter,
+    ErrorGroup,
     ErrorStats,
     ErrorView,
-    OperationSummary,
+    GroupFilter,
     Page,
+    PerformanceFilter,
+    SeriesSet,
     SpanFilter,
     SpanView,
     Status,
+    Summaries,
+    TagFilter,
+    TagNames,
     Totals,
+    Window,
 )
 
 if TYPE_CHECKING:
     from .reads import Reads
+    from .search import TraceReader
     from .writer import Writer
 
 _POLL = 0.005
@@ -171,13 +180,60 @@ class Store:
         type: str | None = None,  # noqa: A002  # the field's own name
         since_ns: int | None = None,
         until_ns: int | None = None,
+        group: str | None = None,
+        state: str | None = None,
+        operational: bool | None = None,
     ) -> Page[ErrorView]:
-        """Retained errors, newest arrival first.
+        """Retained errors, newest arrival first; `state` is that of their group: `open`, `resolved` or `muted`.
 
         Raises:
             InvalidCursor, QueryTimeout.
+            Unavailable: a state was asked for, and the groups can't be read.
         """
-        return self._reads.errors(ErrorFilter(service, type, since_ns, until_ns), limit, cursor)
+        wanted = ErrorFilter(service, type, since_ns, until_ns, group, operational)
+        return self._reads.errors(wanted, limit, cursor, state)
+
+    def error_groups(
+        self,
+        *,
+        limit: int = 50,
+        cursor: str | None = None,
+        sort: str = "last_seen",
+        service: str | None = None,
+        type: str | None = None,  # noqa: A002  # the field's own name
+        state: str | None = None,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+    ) -> Page[ErrorGroup]:
+        """Error groups, by `last_seen`, `first_seen` or `count`, the highest first.
+
+        Raises:
+            InvalidCursor, QueryTimeout, Unavailable.
+        """
+        return self._reads.error_groups(GroupFilter(service, type, state, since_ns, until_ns), sort, limit, cursor)
+
+    def error_group(self, group: str) -> ErrorGroup | None:
+        """One error group by its id; `None` where there is none.
+
+        Raises:
+            QueryTimeout, Unavailable.
+        """
+        return self._reads.error_group(group)
+
+    def resolve_group(self, group: str, *, timeout: float = 2.0) -> Command:
+        """Ask the writer to resolve an error group: its next error, from now on, is a regression.
+
+        Asking again changes nothing. The result has `found`, and the group's `state` where it was found.
+        """
+        return self._command(RESOLVE, {"group": group}, timeout)
+
+    def mute_group(self, group: str, *, timeout: float = 2.0) -> Command:
+        """Ask the writer to mute an error group: it is counted on, and stays muted whatever comes."""
+        return self._command(MUTE, {"group": group}, timeout)
+
+    def reopen_group(self, group: str, *, timeout: float = 2.0) -> Command:
+        """Ask the writer to open an error group again."""
+        return self._command(REOPEN, {"group": group}, timeout)
 
     def error_stats(self) -> ErrorStats:
         """Counts of the retained, not cleared errors.
@@ -189,7 +245,11 @@ class Store:
 
     def clear_errors(self, *, timeout: float = 2.0) -> Command:
         """Ask the writer to clear all errors recorded until now; wait for it, up to a bound in seconds."""
-        record = CommandRecord(os.urandom(8).hex(), "clear_errors", time.time_ns())
+        return self._command(CLEAR_ERRORS, {}, timeout)
+
+    def _command(self, name: str, arguments: dict[str, Any], timeout: float) -> Command:
+        """Journal a command and wait, up to a bound in seconds, until the writer has carried it out."""
+        record = CommandRecord(os.urandom(8).hex(), name, time.time_ns(), arguments)
         self.journal.append(FrameType.COMMAND, msgspec.msgpack.encode(record), important=True)
         if self._writer is not None:
             self._writer.hurry()
@@ -199,22 +259,92 @@ class Store:
     # --- performance, spans, traces --------------------------------------------------------------------------------
 
     def performance(
-        self, *, since_ns: int, until_ns: int, service: str | None = None, kind: str | None = None
-    ) -> list[OperationSummary]:
-        """Summaries by operation over the minutes of a window, busiest first.
+        self,
+        *,
+        since_ns: int,
+        until_ns: int,
+        service: str | None = None,
+        name: str | None = None,
+        kind: str | None = None,
+        release: str | None = None,
+        by: str = "operation",
+        limit: int = 1000,
+    ) -> Summaries:
+        """Groups of spans over the whole minutes that a window touches, busiest first.
+
+        Args:
+            since_ns: the window's begin.
+            until_ns: its end.
+            service: of the spans.
+            name: of the spans.
+            kind: of the spans.
+            release: `service.version` of the spans.
+            by: `operation`, `service` or `release`; by the latter two requests alone count where no kind is given.
+            limit: the most groups that are given.
 
         Raises:
             Unavailable, QueryTimeout.
         """
-        return self._reads.performance(since_ns, until_ns, service, kind)
+        wanted = PerformanceFilter(service, name, kind, release)
+        return self._reads.performance.summaries(Window(since_ns, until_ns), wanted, by, limit)
 
-    def slow_requests(self, *, since_ns: int, until_ns: int, threshold_ns: int, limit: int = 10) -> Page[SpanView]:
+    def performance_series(
+        self,
+        *,
+        since_ns: int,
+        until_ns: int,
+        step_ns: int,
+        service: str | None = None,
+        name: str | None = None,
+        kind: str | None = None,
+        release: str | None = None,
+        by: str = "operation",
+        limit: int = 10,
+    ) -> SeriesSet:
+        """The same as `performance`, by steps of whole minutes that begin at multiples of their length.
+
+        Raises:
+            Unavailable, QueryTimeout.
+        """
+        wanted = PerformanceFilter(service, name, kind, release)
+        return self._reads.performance.series(Window(since_ns, until_ns), wanted, by, limit, step_ns)
+
+    def compare_performance(
+        self,
+        baseline: Window,
+        current: Window,
+        *,
+        service: str | None = None,
+        name: str | None = None,
+        kind: str | None = None,
+        releases: tuple[str | None, str | None] = (None, None),
+        limit: int = 100,
+    ) -> Comparison:
+        """Operations and errors of two windows, or of two releases (the baseline's first), beside each other.
+
+        Raises:
+            Unavailable, QueryTimeout.
+        """
+        before, after = (PerformanceFilter(service, name, kind, release) for release in releases)
+        return self._reads.compare((baseline, before), (current, after), limit)
+
+    def slow_requests(
+        self,
+        *,
+        since_ns: int,
+        until_ns: int,
+        threshold_ns: int,
+        service: str | None = None,
+        name: str | None = None,
+        limit: int = 10,
+    ) -> Page[SpanView]:
         """Server and consumer spans of at least a duration that began in the window, newest arrival first.
 
         Raises:
             QueryTimeout.
         """
-        return self._reads.slow_requests(since_ns, until_ns, threshold_ns, limit)
+        wanted = SpanFilter(service, name, min_duration_ns=threshold_ns, since_ns=since_ns, until_ns=until_ns)
+        return self._reads.slow_requests(wanted, limit)
 
     def spans(
         self,
@@ -251,13 +381,37 @@ class Store:
         )
         return self._reads.spans(wanted, limit, cursor)
 
-    def trace(self, trace_id: str) -> Page[SpanView]:
-        """All retained spans of a trace, by start; none where it is unknown.
+    def trace(self, trace_id: str, *, limit: int = 10_000) -> Page[SpanView]:
+        """All retained spans of a trace, by start; none where it is unknown. `truncated` where there are more.
 
         Raises:
             QueryTimeout.
         """
-        return self._reads.trace(trace_id)
+        return self._reads.trace(trace_id, limit)
+
+    def tag_names(self, wanted: TagFilter) -> TagNames:
+        """Names of the attributes that retained spans have.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._reads.tag_names(wanted)
+
+    def tag_values(self, wanted: TagFilter) -> Page[Any]:
+        """Values of an attribute, sorted; without a scope, of one of `tags.INTRINSICS`.
+
+        Raises:
+            QueryTimeout.
+        """
+        return self._reads.tag_values(wanted)
+
+    def tracing(self, *, until: float | None = None) -> TraceReader:
+        """A reader of candidate spans and whole traces, for one question of a query language.
+
+        Args:
+            until: when it must have ended (monotonic seconds); at most the store's own deadline.
+        """
+        return self._reads.tracing(until)
 
     # --- plumbing --------------------------------------------------------------------------------------------------
 

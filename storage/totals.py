@@ -1,4 +1,4 @@
-"""`aggregates.db` from the reading side: totals, performance, accounting."""
+"""`aggregates.db` from the reading side: totals, accounting."""
 
 from __future__ import annotations
 
@@ -13,22 +13,18 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, select
 
-from . import engine, sketch
+from . import engine
 from .batch import drops
 from .exemplars import exemplar_views
 from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec
-from .intake import MINUTE
 from .naming import TEMPO, Naming
 from .reading import Readers
-from .records import SpanKind
-from .schema import accounting, commands, metrics, operations, properties, rollups
+from .schema import accounting, commands, metrics, properties
 from .series import decode_labels
-from .views import Exemplar, Family, OperationSummary, Series, Totals
+from .views import Exemplar, Family, Series, Totals
 
 # Each scrape reads what has changed, which can be everything: by the driver's own cursor, a third of the time.
-_CHANGED = (
-    "SELECT metric, labels, start, updated, hidden, value, sum, buckets, exemplars FROM series WHERE updated > ?"
-)
+_CHANGED = "SELECT metric, labels, start, updated, hidden, value, sum, buckets, exemplars FROM series WHERE updated > ?"
 _NO_EXEMPLARS: dict[int, Exemplar] = {}
 _unpack = msgspec.msgpack.Decoder().decode
 
@@ -173,48 +169,3 @@ def read_command(connection: Connection, command_id: str) -> dict[str, Any] | No
     """The result of a command, or None while it hasn't been applied."""
     text = connection.scalar(select(commands.c.result).where(commands.c.id == command_id))
     return msgspec.json.decode(text) if text is not None else None
-
-
-def read_performance(
-    connection: Connection, since_ns: int, until_ns: int, service: str | None, kind: str | None
-) -> list[OperationSummary]:
-    """Summaries by operation from the rollups of whole minutes, busiest first."""
-    query = (
-        select(rollups, operations.c.service, operations.c.name, operations.c.kind)
-        .join(operations, operations.c.id == rollups.c.operation)
-        .where(rollups.c.minute >= since_ns // MINUTE, rollups.c.minute <= (until_ns - 1) // MINUTE)
-        .order_by(rollups.c.operation)
-    )
-    if service is not None:
-        query = query.where(operations.c.service == service)
-    if kind is not None:
-        query = query.where(operations.c.kind == SpanKind[kind.upper()])
-    gathered: dict[int, list[Any]] = {}
-    for row in connection.execute(query):
-        gathered.setdefault(row.operation, []).append(row)
-    summaries = [_summary(rows) for rows in gathered.values()]
-    return sorted(summaries, key=lambda summary: -summary.count)
-
-
-def _summary(rows: list[Any]) -> OperationSummary:
-    merged: sketch.Counts = {}
-    for row in rows:
-        sketch.merge(merged, sketch.decode(row.sketch))
-    count = sum(row.count for row in rows)
-    low, high = min(row.min for row in rows), max(row.max for row in rows)
-    p50, p95, p99 = (min(max(sketch.quantile(merged, q), low), high) for q in (0.5, 0.95, 0.99))
-    return OperationSummary(
-        service=rows[0].service,
-        name=rows[0].name,
-        kind=SpanKind(rows[0].kind).name.lower(),
-        count=count,
-        error_count=sum(row.errors for row in rows),
-        slow_count=sum(row.slow for row in rows),
-        avg_ns=sum(row.sum for row in rows) / count if count else 0.0,
-        min_ns=low,
-        max_ns=high,
-        p50_ns=p50,
-        p95_ns=p95,
-        p99_ns=p99,
-        last_ns=max(row.last for row in rows),
-    )

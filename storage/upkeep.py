@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from . import engine
 from .batch import count_quiet, finish
 from .custody import Custody
 from .rebuild import rebucket
 
 _logger = logging.getLogger("tracekeep")
+
+_SUMMING = 0.02  # s a second for rollups of hours, while there are any to be made
 
 
 class Upkeep:
@@ -38,6 +39,8 @@ class Upkeep:
         self._finish_dead()
         self._rebucket()
         self._tend_exemplars()
+        with self._custody.blaming("aggregates"):
+            self._custody.databases.aggregates.sum_up_hours(time.time(), _SUMMING)
 
     def retire_old(self) -> None:
         """Drop what retention no longer keeps."""
@@ -46,8 +49,7 @@ class Upkeep:
             expired = history.expired(time.time_ns())
         self._tend_exemplars(expired)
         with blaming("history"):
-            for path in expired:
-                engine.remove(path)
+            history.drop(expired, self._custody.databases.aggregates.groups.kept_traces())
         with blaming("aggregates"):
             self._custody.databases.aggregates.prune(time.time())
 

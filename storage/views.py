@@ -54,12 +54,86 @@ class ErrorView(msgspec.Struct, frozen=True):
     stacktrace: str | None
     operational: bool
     """True where the request was answered with a status under 500, or the error says so itself."""
+    trace_id: str | None
+    """`None` where it happened outside of a trace, as `span_id` is then."""
+    span_id: str | None
+    operation: str
+    """Name of the span, or logger, that recorded it; of the request once that has ended."""
+    attributes: Mapping[str, Any]
+    """Context: what the recorder gave, and how the request was called and answered (see `request_context.py`)."""
+    release: str | None = None
+    """`service.version`."""
+    group: str | None = None
+    """Id of its group, 16 hex digits."""
+
+
+class Release(msgspec.Struct, frozen=True):
+    """How often an error group has been met in a release."""
+
+    release: str
+    """`service.version`; empty where there is none."""
+    count: int
+    first_seen_ns: int
+    last_seen_ns: int
+
+
+class HourCount(msgspec.Struct, frozen=True):
+    """How often an error group has been met in an hour; hours without are left out."""
+
+    start_ns: int
+    count: int
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """An error of a group, by the span that it happened in."""
+
     trace_id: str
     span_id: str
-    operation: str
-    """Name of the span that recorded it; of the request once that has ended."""
-    attributes: Mapping[str, Any]
-    """Context: of the semantic conventions' HTTP attributes those that the request carries."""
+    time_ns: int
+
+
+class ErrorGroup(msgspec.Struct, frozen=True):
+    """All errors with one fingerprint: one bug, as far as can be told."""
+
+    id: str
+    """16 hex digits; zeros for what is past the limit of groups."""
+    version: int
+    """Of the way that the fingerprint was made."""
+    type: str
+    message: str
+    """Of the newest."""
+    culprit: str
+    """Module and function that it came from; empty where there was no stack trace."""
+    services: Sequence[str]
+    first_seen_ns: int
+    last_seen_ns: int
+    count: int
+    operational: bool
+    """Of the newest."""
+    state: str
+    """`open`, `resolved` or `muted`."""
+    state_changed_ns: int | None
+    """When a command gave it its state."""
+    regressions: int
+    """How often it came back after it had been resolved."""
+    regressed_ns: int | None
+    """When that was last, while it is open since then."""
+    releases: Sequence[Release]
+    """The newest, by when they were last seen."""
+    samples: Sequence[Sample]
+    """The first and the newest, newest first."""
+    hours: Sequence[HourCount]
+    """Of the last hours that it was met in, 168 at most; oldest first."""
+
+
+class GroupFilter(msgspec.Struct, frozen=True):
+    """What groups to find; `None` means any. Of a time: those whose first to last error overlaps it."""
+
+    service: str | None = None
+    type: str | None = None
+    state: str | None = None
+    since_ns: int | None = None
+    until_ns: int | None = None
 
 
 class ErrorStats(msgspec.Struct, frozen=True):
@@ -79,14 +153,13 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     cursor: str | None
     degraded: bool = False
     """True where the database could not be read and the journals answered instead."""
+    truncated: bool = False
+    """True where a limit cut the results and no cursor leads to the others."""
 
 
-class OperationSummary(msgspec.Struct, frozen=True):
-    """Performance of one operation (service, span name, span kind) over a window."""
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What spans had in common with a stopwatch: counts and durations, quantiles within 1.083 %."""
 
-    service: str
-    name: str
-    kind: str
     count: int
     error_count: int
     slow_count: int
@@ -98,6 +171,130 @@ class OperationSummary(msgspec.Struct, frozen=True):
     p99_ns: float
     last_ns: int
     """When the latest of them ended."""
+
+
+class OperationSummary(Figures, frozen=True, kw_only=True):
+    """Performance of one group of spans over some minutes. What the group is not told apart by is `None`."""
+
+    service: str
+    name: str | None
+    kind: str | None
+    release: str | None
+    """`service.version`; empty where spans have none."""
+
+
+class Point(msgspec.Struct, frozen=True):
+    """One step of a time series; `figures` is `None` where nothing ended in it."""
+
+    start_ns: int
+    figures: Figures | None
+
+
+class OperationSeries(msgspec.Struct, frozen=True):
+    """Performance of one group of spans, step by step. What the group is not told apart by is `None`."""
+
+    service: str
+    name: str | None
+    kind: str | None
+    release: str | None
+    count: int
+    points: Sequence[Point]
+
+
+class Window(msgspec.Struct, frozen=True):
+    """Times from `since_ns` on, before `until_ns`."""
+
+    since_ns: int
+    until_ns: int
+
+
+class Summaries(msgspec.Struct, frozen=True):
+    """Groups of spans, busiest first."""
+
+    counted: Window
+    """The whole minutes in which the counted spans ended."""
+    groups: Sequence[OperationSummary]
+    total: int
+    """How many groups there are, with those past the limit."""
+
+
+class SeriesSet(msgspec.Struct, frozen=True):
+    """Time series of groups of spans, busiest first."""
+
+    counted: Window
+    step_ns: int
+    series: Sequence[OperationSeries]
+    total: int
+    """How many groups there are, with those past the limit."""
+
+
+class PerformanceFilter(msgspec.Struct, frozen=True):
+    """Which spans to sum up; `None` means any."""
+
+    service: str | None = None
+    name: str | None = None
+    kind: str | None = None
+    release: str | None = None
+
+
+class Interval(msgspec.Struct, frozen=True):
+    """Where a figure lies with a confidence; `None` where there is too little to bound it by. In ns."""
+
+    low_ns: float | None
+    high_ns: float | None
+
+
+class Shift(msgspec.Struct, frozen=True):
+    """How far the 95th percentile of the durations has moved from the baseline."""
+
+    baseline: Interval
+    """Of the baseline's percentile."""
+    current: Interval
+    shift: Interval
+    """Of the difference, current less baseline."""
+    verdict: str
+    """`slower`, `faster`, `unclear` (the interval has 0 in it) or `too_few` (it has no bound)."""
+
+
+class OperationChange(msgspec.Struct, frozen=True):
+    """One operation before and after; `None` on the side where it has no span."""
+
+    service: str
+    name: str
+    kind: str
+    baseline: Figures | None
+    current: Figures | None
+    shift: Shift | None
+
+
+class ErrorKind(msgspec.Struct, frozen=True):
+    """Retained errors of one type in one operation."""
+
+    service: str
+    type: str
+    operation: str
+    count: int
+    first_ns: int
+    last_ns: int
+    trace_id: str
+    """Of one of them."""
+
+
+class Comparison(msgspec.Struct, frozen=True):
+    """Two windows or releases beside each other."""
+
+    baseline: Window
+    """The whole minutes that were counted."""
+    current: Window
+    operations: Sequence[OperationChange]
+    """Busiest first."""
+    total: int
+    new_errors: Sequence[ErrorKind]
+    """In the current one only, most frequent first."""
+    gone_errors: Sequence[ErrorKind]
+    """In the baseline only, most frequent first."""
+    degraded: bool = False
+    """True where a partition could not be read."""
 
 
 class Exemplar(msgspec.Struct, frozen=True):
@@ -216,6 +413,24 @@ class SpanFilter(msgspec.Struct, frozen=True):
     attributes: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
+class TagFilter(msgspec.Struct, frozen=True):
+    """Which attributes to list, of spans in which time (ns)."""
+
+    scope: str | None = None
+    """`resource`, `span`, `event`, `link` or `instrumentation`; None: all, or an intrinsic of that name."""
+    name: str = ""
+    since_ns: int = 0
+    until_ns: int = (1 << 63) - 1
+    limit: int = 5000
+
+
+class TagNames(msgspec.Struct, frozen=True):
+    """Names of attributes by scope, sorted."""
+
+    scopes: Mapping[str, Sequence[str]]
+    degraded: bool = False
+
+
 class ErrorFilter(msgspec.Struct, frozen=True):
     """What errors to find; `cleared_ns`: those up to then are hidden."""
 
@@ -223,6 +438,10 @@ class ErrorFilter(msgspec.Struct, frozen=True):
     type: str | None = None
     since_ns: int | None = None
     until_ns: int | None = None
+    group: str | None = None
+    operational: bool | None = None
+    groups: Sequence[str] | None = None
+    """One of these groups: those in a state that is asked for."""
     cleared_ns: int = 0
 
     def after(self, cleared_ns: int) -> ErrorFilter:

@@ -219,8 +219,9 @@ class Writer:
             bases.history.apply(batch.intake, batch.marks)
             self._custody.notice_replaced()  # a file deleted during the commit has not kept it
             for command in batch.commands:
-                batch.run(command, bases.history)
+                batch.run(command, bases)
         with self._custody.blaming("aggregates"):
+            bases.aggregates.count_groups(batch.change)
             bases.aggregates.apply(batch.change)
 
     def _after_commit(self, drained_at: float | None) -> None:

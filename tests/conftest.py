@@ -27,7 +27,7 @@ def long(request):
     return bool(request.config.getoption("--long"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def require():
     """Give the path of a real program; without it skip, but fail in CI, where it must be there."""
 

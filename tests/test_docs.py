@@ -10,19 +10,20 @@ import pytest
 
 from tracekeep.exporter.app import ROUTES
 from tracekeep.exporter.cli import create_command
+from tracekeep.exporter.described import description_of
 from tracekeep.exporter.gauges import status_families
 from tracekeep.instrumentation.settings import InstrumentSettings
 from tracekeep.storage import Status, StoreSettings, schema
 from tracekeep.storage.batch import Counted
 from tracekeep.storage.families import FAMILIES
 from tracekeep.storage.journal import JournalState
-from tracekeep.storage.records import Command, Event, Extra, FrameType, Link, Origin, SpanRecord
+from tracekeep.storage.records import Command, Event, Extra, FrameType, Link, LogRecord, Origin, SpanRecord
 from tracekeep.storage.state import WriterState
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FORMAT = (ROOT / "storage/FORMAT.md").read_text()
-STRUCTS = (Origin, SpanRecord, Extra, Event, Link, Command, JournalState, WriterState, Counted)
+STRUCTS = (Origin, SpanRecord, LogRecord, Extra, Event, Link, Command, JournalState, WriterState, Counted)
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "storage/FORMAT.md", "grafana/README.md")
 QUOTED = set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
@@ -50,15 +51,14 @@ def test_routes_are_named(route):
         assert f"{method} {route.path}" in QUOTED, f"`{method} {route.path}` isn't in README.md"
 
 
-def test_parameters_are_named():
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.path)
+def test_parameters_are_named(route):
     """So does every query parameter, beside its route."""
-    from tracekeep.exporter import monitoring
-
-    tables = {"errors": monitoring.ERRORS, "performance": monitoring.PERFORMANCE, "spans": monitoring.SPANS}
-    for name, parameters in tables.items():
-        (row,) = [line for line in README.splitlines() if f"`GET /monitoring/{name}`" in line]
-        missing = [each.name for each in parameters if not re.search(rf"`{each.name}[`=]", row)]
-        assert not missing, f"parameters of /monitoring/{name} that README.md doesn't name: {missing}"
+    (method,) = route.methods - {"HEAD"}
+    (row,) = [line for line in README.splitlines() if line.startswith("| ") and f"`{method} {route.path}`" in line]
+    parameters = [each.name for each in description_of(route.endpoint).params]
+    missing = [name for name in parameters if not re.search(rf"`{re.escape(name)}[`=]", row)]
+    assert not missing, f"parameters of {route.path} that README.md doesn't name: {missing}"
 
 
 def test_commands_are_named():

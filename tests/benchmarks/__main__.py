@@ -22,6 +22,7 @@ BENCHMARKS = {
     "disk": "disk",
     "scrape": "scrape",
     "memory": "memory",
+    "query": "query",
     "import": "import_time",
 }
 """Module by name. Each has SPANS, ROUNDS and `run(spans, rounds)`."""

@@ -42,12 +42,13 @@ class Refill:
         self._requests = requests
         self._templates: dict[str, int] = {}
 
-    def __call__(self, count: int) -> None:
+    def __call__(self, count: int, *, until: int | None = None, step: int = MILLISECOND) -> None:
+        """Spans that end one step (ns) after another, the last one at `until` (ns since the epoch; now)."""
         encode, append, bits = msgspec.msgpack.Encoder().encode, self._journal.append, random.getrandbits
-        end = time.time_ns() - count * MILLISECOND
+        end = (time.time_ns() if until is None else until) - count * step
         for index in range(count):
             request = self._requests[index % len(self._requests)]
-            end += MILLISECOND
+            end += step
             template = self._templates.get(request.name) or self._template(request)
             span = CompactSpan(
                 random.randbytes(16), bits(64), 0, 1, template, end - request.duration, end,

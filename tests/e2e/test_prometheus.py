@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 from tk_client import Client
-from tk_http import get
+from tk_http import get, get_json
 from tk_metrics import METRICS
 from tk_prometheus import Prometheus
 from tk_service import Service
@@ -43,6 +43,38 @@ def test_no_reset_through_kill_and_restart(tmp_path, require):
         assert set(scraped) >= EXPOSED
         for name in scraped:
             assert prometheus.value(f"sum(resets({name}[1h]))") == 0, name
+
+
+def test_exemplars_lead_to_stored_traces(tmp_path, require):
+    """Prometheus gets exemplars of latency buckets and of errors, over OpenMetrics; each is the id of a stored trace.
+
+    Also those of before a kill: its buckets go on, and so do the traces behind them.
+    """
+    program = require("prometheus")
+    with (
+        Service(tmp_path / "data", tmp_path, workers=2) as service,
+        Prometheus(program, tmp_path / "prometheus", service.port) as prometheus,
+    ):
+        first = _send(service, 150)
+        _wait_for_total(prometheus, first)
+        service.kill_all()
+        service.start_all()
+        service.wait_ready()
+        second = _send(service, 150)
+        _wait_for_total(prometheus, first + second)
+        names = {"traces_spanmetrics_latency_bucket", "http_server_request_duration_seconds_bucket", "exceptions_total"}
+        names.add("traces_spanmetrics_calls_total")
+        everything = "{" + f'__name__=~"{"|".join(sorted(names))}"' + "}"
+        eventually(lambda: {name for name, *_ in prometheus.exemplars(everything)} == names, 15, every=0.5)
+        found = prometheus.exemplars(everything)
+        for trace_id, span_id in {(labels["trace_id"], labels["span_id"]) for _, labels, _ in found}:
+            spans = get_json(service.port, f"/observability/monitoring/traces/{trace_id}")["spans"]
+            assert span_id in {span["span_id"] for span in spans}, trace_id
+        for name, labels, value in found:
+            if name.endswith("_bucket"):
+                spans = get_json(service.port, f"/observability/monitoring/traces/{labels['trace_id']}")["spans"]
+                (duration,) = [span["duration_ms"] for span in spans if span["span_id"] == labels["span_id"]]
+                assert value == pytest.approx(duration / 1000, rel=1e-3)
 
 
 def test_promtool_accepts_the_page(tmp_path, require):

@@ -17,6 +17,8 @@ HISTORY = [
     "/monitoring/errors",
     "/monitoring/performance",
     "/monitoring/spans",
+    "/monitoring/performance/series",
+    "/monitoring/performance/compare",
     f"/monitoring/traces/{TRACE}",
     "/monitoring/accounting",
 ]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.requests import Request
 
-from tracekeep.exporter import monitoring
+from tracekeep.exporter import errors, performance, traces
 from tracekeep.exporter.params import parse_instant, read, read_trace_id, require_order
 from tracekeep.exporter.problems import ParameterError
 from tracekeep.exporter.responses import rfc3339
@@ -30,7 +30,7 @@ def refused(query, params):
 
 def test_absent_parameters_leave_the_store_its_defaults():
     """Only what was asked for, and the limit, is handed on."""
-    assert read(request(""), monitoring.SPANS) == {"limit": 50}
+    assert read(request(""), traces.SPANS) == {"limit": 50}
 
 
 def test_every_filter_becomes_a_keyword_of_the_store():
@@ -50,7 +50,7 @@ def test_every_filter_becomes_a_keyword_of_the_store():
         ("attribute", "http.route:/items/{id}"),
         ("attribute", "url.full:http://a:80/"),
     ]
-    assert read(request(query), monitoring.SPANS) == {
+    assert read(request(query), traces.SPANS) == {
         "limit": 1000,
         "cursor": "abc",
         "service": "shop",
@@ -99,7 +99,7 @@ def test_every_filter_becomes_a_keyword_of_the_store():
 )
 def test_what_is_not_allowed_is_named(name, value, allowed):
     """The refusal names the parameter, repeats the value and says what is allowed."""
-    error = refused({name: value}, monitoring.SPANS)
+    error = refused({name: value}, traces.SPANS)
     assert (error.parameter, error.value) == (name, value[:200])
     assert f"Parameter '{name}' must be {allowed}" in str(error)
     assert len(str(error)) < 400
@@ -107,34 +107,34 @@ def test_what_is_not_allowed_is_named(name, value, allowed):
 
 def test_an_unknown_parameter_is_answered_with_the_known_ones():
     """A misspelt filter must not silently match everything."""
-    error = refused({"sevrice": "shop"}, monitoring.ERRORS)
+    error = refused({"sevrice": "shop"}, errors.ERRORS)
     assert (error.parameter, error.value) == ("sevrice", "shop")
-    assert "limit, cursor, service, type, since, until" in str(error)
+    assert "limit, cursor, service, type, group, state, operational, since, until" in str(error)
 
 
 def test_a_single_parameter_may_stand_once():
     """Of two limits neither is taken."""
-    error = refused("limit=5&limit=6", monitoring.ERRORS)
+    error = refused("limit=5&limit=6", errors.ERRORS)
     assert (error.parameter, error.value) == ("limit", "6")
     assert "only once" in str(error)
 
 
 def test_attributes_have_a_bound_and_a_key_each():
     """Sixteen pairs at most, and no key twice: one span has one value for it."""
-    assert "at most 16 times" in str(refused([("attribute", f"k{i}:v") for i in range(17)], monitoring.SPANS))
-    assert "each key once" in str(refused([("attribute", "k:v"), ("attribute", "k:w")], monitoring.SPANS))
+    assert "at most 16 times" in str(refused([("attribute", f"k{i}:v") for i in range(17)], traces.SPANS))
+    assert "each key once" in str(refused([("attribute", "k:v"), ("attribute", "k:w")], traces.SPANS))
 
 
 def test_a_low_bound_above_the_high_one_is_refused():
     """`since` must be before `until`; durations may be equal."""
     asked = request({"since": "2026-11-23T12:00:00Z", "until": "2026-11-23T12:00:00Z"})
     with pytest.raises(ParameterError, match="'until' must be later than 'since'"):
-        require_order(asked, read(asked, monitoring.SPANS), monitoring.SINCE, monitoring.UNTIL)
+        require_order(asked, read(asked, traces.SPANS), traces.SINCE, traces.UNTIL)
     asked = request({"min_duration_ms": "5", "max_duration_ms": "5"})
-    values = read(asked, monitoring.SPANS)
-    require_order(asked, values, monitoring.SHORTEST, monitoring.LONGEST, or_equal=True)
+    values = read(asked, traces.SPANS)
+    require_order(asked, values, traces.SHORTEST, traces.LONGEST, or_equal=True)
     with pytest.raises(ParameterError, match="must be later"):
-        require_order(asked, values, monitoring.SHORTEST, monitoring.LONGEST)
+        require_order(asked, values, traces.SHORTEST, traces.LONGEST)
 
 
 @pytest.mark.parametrize(
@@ -143,13 +143,13 @@ def test_a_low_bound_above_the_high_one_is_refused():
 )
 def test_windows_are_told_in_units(text, seconds):
     """A number and a unit."""
-    assert read(request({"window": text}), monitoring.PERFORMANCE) == {"window_ns": seconds * 10**9}
+    assert read(request({"window": text}), performance.PERFORMANCE)["window_ns"] == seconds * 10**9
 
 
 @pytest.mark.parametrize("text", ["0s", "1", "h", "1h30m", "-1h", "1.5h", "3651d", "999999999w", "1H"])
 def test_windows_that_cannot_be_meant_are_refused(text):
     """Nothing, no unit, two units, signs, fractions and decades."""
-    assert refused({"window": text}, monitoring.PERFORMANCE).parameter == "window"
+    assert refused({"window": text}, performance.PERFORMANCE).parameter == "window"
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_windows_that_cannot_be_meant_are_refused(text):
 def test_times_of_rfc_3339(text):
     """Any case, a space for the T, any offset; a `+` that was not percent-encoded arrives as a space."""
     assert parse_instant(text) == NOON
-    assert read(request(f"since={text.replace(' ', '%20')}"), monitoring.ERRORS)["since_ns"] == NOON
+    assert read(request(f"since={text.replace(' ', '%20')}"), errors.ERRORS)["since_ns"] == NOON
 
 
 @given(st.integers(0, 2**63 - 1))
@@ -181,11 +181,11 @@ def test_a_trace_id_in_a_path_has_any_case():
         read_trace_id("nonsense")
 
 
-names = st.sampled_from([param.name for param in monitoring.SPANS]) | st.text()
+names = st.sampled_from([param.name for param in traces.SPANS]) | st.text()
 
 
 @given(st.lists(st.tuples(names, st.text())))
 def test_any_query_is_read_or_refused(pairs):
     """No query raises anything else."""
     with suppress(ParameterError):
-        read(request(pairs), monitoring.SPANS)
+        read(request(pairs), traces.SPANS)

@@ -1,6 +1,7 @@
 """Files of older versions are brought up, with all that is in them."""
 
 import sqlite3
+import time
 from contextlib import closing
 
 import msgspec
@@ -12,6 +13,7 @@ from tracekeep.storage import StoreSettings
 from tracekeep.storage.aggregates import Aggregates
 from tracekeep.storage.families import EXCEPTIONS, SPAN_CALLS, SPAN_LATENCY, span_labels
 from tracekeep.storage.layout import APPLICATION_ID
+from tracekeep.storage.partitions import History
 
 VERSION_1 = """
 CREATE TABLE accounting ( name TEXT NOT NULL, value BIGINT NOT NULL, PRIMARY KEY (name) ) WITHOUT ROWID;
@@ -103,3 +105,55 @@ def test_a_broken_migration_changes_nothing(old_file, monkeypatch):
     assert schema_of(old_file) == before
     Aggregates(old_file, StoreSettings()).close()
     assert schema_of(old_file)[1] == (2,)
+
+
+HISTORY_1 = """
+CREATE TABLE attribute_sets ( id INTEGER NOT NULL, attributes TEXT NOT NULL, PRIMARY KEY (id) );
+CREATE TABLE errors ( id INTEGER NOT NULL, time BIGINT NOT NULL, service TEXT NOT NULL, type TEXT NOT NULL,
+message TEXT NOT NULL, stacktrace TEXT, operational INTEGER NOT NULL, trace_id BLOB NOT NULL, span_id
+BIGINT NOT NULL, operation TEXT NOT NULL, attributes TEXT NOT NULL, PRIMARY KEY (id) );
+CREATE INDEX errors_time ON errors (time);
+CREATE TABLE marks ( journal TEXT NOT NULL, segment INTEGER NOT NULL, "offset" INTEGER NOT NULL, sequence
+BIGINT NOT NULL, PRIMARY KEY (journal) ) WITHOUT ROWID;
+CREATE TABLE operations ( id INTEGER NOT NULL, origin INTEGER NOT NULL, name TEXT NOT NULL, kind INTEGER
+NOT NULL, PRIMARY KEY (id) );
+CREATE TABLE origins ( id INTEGER NOT NULL, service TEXT NOT NULL, resource TEXT NOT NULL, scope TEXT NOT
+NULL, PRIMARY KEY (id) );
+CREATE TABLE spans ( id INTEGER NOT NULL, trace_id BLOB NOT NULL, span_id BIGINT NOT NULL, parent_id
+BIGINT, operation INTEGER NOT NULL, attribute_set INTEGER, start BIGINT NOT NULL, duration BIGINT NOT NULL,
+status INTEGER NOT NULL, attributes TEXT, details TEXT, PRIMARY KEY (id) );
+CREATE INDEX spans_error ON spans (start) WHERE status = 2;
+CREATE INDEX spans_operation ON spans (operation, start);
+CREATE INDEX spans_slow ON spans (start) WHERE duration >= 1000000000;
+CREATE INDEX spans_trace ON spans ((id >> 16), trace_id);
+CREATE TABLE window ( id INTEGER NOT NULL, opened BIGINT NOT NULL, changed BIGINT NOT NULL, min_start
+BIGINT, max_end BIGINT, PRIMARY KEY (id) );
+"""
+
+
+def test_old_partitions_are_brought_up(opened, tmp_path):
+    """All of them when the writer opens the history: their errors are found, and counted where totals are lost."""
+    directory = tmp_path / "history"
+    directory.mkdir()
+    now = time.time_ns()
+    for number, name in enumerate(("20260101T000000Z.db", "20260102T000000Z.db")):
+        with closing(sqlite3.connect(directory / name, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.executescript(HISTORY_1)
+            error = (1, now, "shop", "KeyError", f"no {number}", None, 0, bytes(16), 1, "GET /x", "{}")
+            connection.execute(f"INSERT INTO errors VALUES ({','.join('?' * 11)})", error)
+            connection.execute("INSERT INTO window VALUES (1, ?, ?, NULL, NULL)", (now, now))
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute("PRAGMA user_version=1")
+    store = opened(tmp_path)
+    Recorder(store)("new")
+    assert store.flush(5)
+    found = store.errors().items
+    assert [(each.message, each.group, each.release) for each in found] == [("no 1", None, None), ("no 0", None, None)]
+    (group,) = store.error_groups().items
+    assert (group.count, group.type) == (2, "KeyError")
+    store.close()
+    for name in ("20260101T000000Z.db", "20260102T000000Z.db"):
+        History(tmp_path / "fresh", StoreSettings()).close()
+        (fresh,) = (tmp_path / "fresh").glob("*.db")
+        assert schema_of(directory / name) == schema_of(fresh)

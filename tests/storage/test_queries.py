@@ -299,11 +299,11 @@ def test_slow_requests(filled):
 def test_a_deadline(opened):
     """A query that takes too long is stopped there, and says what to narrow; a short one isn't."""
     store = opened(query_timeout=0.02)
-    Recorder(store).many(30_000)
+    Recorder(store).many(30_000, attributes={"own": "x"})
     eventually(lambda: store.flush(5), 20)
     before = time.monotonic()
     with pytest.raises(QueryTimeout, match="deadline"):
-        store.spans(attributes={f"key{number}": "none" for number in range(20)})
+        store.spans(attributes={f'key"{number}': "none" for number in range(20)})
     assert time.monotonic() - before < 2.0
     assert len(store.spans(limit=10).items) == 10
 

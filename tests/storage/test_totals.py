@@ -3,7 +3,7 @@ import time
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tk_spans import CLIENT, ERROR, INTERNAL, SERVER, Recorder, check_kept, counter, die, everything, exception
+from tk_spans import CLIENT, ERROR, SERVER, Recorder, check_kept, counter, die, everything, exception
 from tk_wait import eventually
 
 from tracekeep.storage import Unavailable, reads
@@ -53,48 +53,6 @@ def test_histograms_count_what_was_recorded(store, batches):
         assert list(series.buckets) == [sum(value <= round(bound * 1e9) for value in values) for bound in spec.bounds]
     (calls,) = series_of(store, SPAN_CALLS, service=service)
     assert calls.value == len(values)
-
-
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(values=st.lists(st.tuples(st.integers(1, 20_000_000_000), st.sampled_from([0, 1, 2])), min_size=1, max_size=60))
-def test_performance_says_what_was_recorded(store, values):
-    """Count, errors, slow ones, minimum, maximum and average are exact, quantiles within 1.1 %."""
-    service = f"service-{next(services)}"
-    record, now = Recorder(store, service), time.time_ns()
-    for duration, status in values:
-        record("work", kind=INTERNAL, start=now, duration=duration, status=status)
-    assert store.flush(5)
-    (found,) = store.performance(since_ns=now, until_ns=now + 120_000_000_000, service=service)
-    times = sorted(duration for duration, _ in values)
-    assert (found.name, found.kind, found.count) == ("work", "internal", len(values))
-    assert found.error_count == sum(status == ERROR for _, status in values)
-    assert found.slow_count == sum(duration >= 1_000_000_000 for duration in times)
-    assert (found.min_ns, found.max_ns, found.last_ns) == (times[0], times[-1], now + times[-1])
-    assert abs(found.avg_ns - sum(times) / len(times)) < 1
-    for q, value in ((0.5, found.p50_ns), (0.95, found.p95_ns), (0.99, found.p99_ns)):
-        exact = times[max(1, -(-round(q * 100) * len(times) // 100)) - 1]
-        assert abs(value - exact) <= 0.011 * exact
-
-
-def test_performance_of_a_window(store):
-    """Spans count in the minute in which they ended; service and kind choose; the busiest comes first."""
-    minute, base = 60_000_000_000, (time.time_ns() // 60_000_000_000 - 30) * 60_000_000_000
-    record, other = Recorder(store, "one"), Recorder(store, "two")
-    record.many(3, "a", start=base, duration=10)
-    record.many(5, "b", start=base, duration=10, kind=CLIENT)
-    other.many(7, "a", start=base + minute, duration=10)
-    record.many(1, "across", start=base + minute - 5, duration=10)
-    assert store.flush(5)
-
-    def counted(since, until, **filters):
-        found = store.performance(since_ns=since, until_ns=until, **filters)
-        return [(each.service, each.name, each.count) for each in found]
-
-    assert counted(base, base + minute) == [("one", "b", 5), ("one", "a", 3)]
-    assert counted(base + minute, base + 2 * minute) == [("two", "a", 7), ("one", "across", 1)]
-    assert counted(base, base + 2 * minute, service="one", kind="server") == [("one", "a", 3), ("one", "across", 1)]
-    assert counted(base + 2 * minute, base + 9 * minute) == []
-    assert counted(base, base + minute, service="none") == []
 
 
 def test_labels_follow_grafana(store):

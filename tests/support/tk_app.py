@@ -7,6 +7,7 @@ tracekeep makes, in its JSON body.
 import argparse
 import asyncio
 import json
+import logging
 import socket
 from pathlib import Path
 
@@ -18,9 +19,10 @@ from starlette.responses import JSONResponse, PlainTextResponse, StreamingRespon
 from starlette.routing import Route
 
 from tracekeep.exporter import create_app
-from tracekeep.instrumentation import instrument
+from tracekeep.instrumentation import instrument, record_error
 
 tracer = trace.get_tracer("tests")
+_logger = logging.getLogger("shop.till")
 
 
 async def quick(_request):
@@ -39,6 +41,29 @@ async def fail(_request):
         _ask_other_side()
     except ConnectionResetError as error:
         raise RuntimeError("could not finish") from error
+
+
+async def logged(request):
+    """Fail with an exception that is logged on its way out."""
+    with tracer.start_as_current_span("charge"):
+        try:
+            _charge(request.path_params["card"])
+        except PermissionError:
+            _logger.exception("could not charge")
+            raise
+
+
+async def handled(_request):
+    """Handle an exception and tell of it."""
+    try:
+        _ask_other_side()
+    except ConnectionResetError as error:
+        record_error(error, attempt=1)
+    return PlainTextResponse("served from the cache")
+
+
+def _charge(card):
+    raise PermissionError(f"card {card} declined")
 
 
 def _ask_other_side():
@@ -118,6 +143,8 @@ ROUTES = [
     Route("/quick", quick),
     Route("/work/{item:int}", work),
     Route("/fail", fail),
+    Route("/logged/{card}", logged),
+    Route("/handled", handled),
     Route("/stream", stream),
     Route("/attributes/{case}", attributes),
 ]

@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import time
 import urllib.parse
 
 from tk_http import get, get_json
@@ -39,6 +40,7 @@ class Prometheus:
                     f"--config.file={self.folder / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self.folder / 'tsdb'}",
                     f"--web.listen-address=127.0.0.1:{self.port}",
+                    "--enable-feature=exemplar-storage",
                 ],
                 env={k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")},
                 stdout=log,
@@ -59,15 +61,39 @@ class Prometheus:
 
     def query(self, expression):
         """Result of an instant query."""
-        query = urllib.parse.urlencode({"query": expression})
-        answer = get_json(self.port, f"/api/v1/query?{query}")
+        return self.ask("query", query=expression)["result"]
+
+    def ask(self, what, **parameters):
+        """What the HTTP API answers, such as `ask("series", **{"match[]": "up"})`."""
+        answer = get_json(self.port, f"/api/v1/{what}?{urllib.parse.urlencode(parameters)}")
         assert answer["status"] == "success", answer
-        return answer["data"]["result"]
+        return answer["data"]
+
+    def label_values(self, label, selector=None):
+        """Values of a label, of all series or of those that a selector chooses."""
+        chosen = {"match[]": selector} if selector else {}
+        return sorted(self.ask(f"label/{label}/values", **chosen))
+
+    def labels(self, metric):
+        """Names of all labels that series of a metric have."""
+        return {name for series in self.ask("series", **{"match[]": metric}) for name in series}
 
     def value(self, expression):
         """The one value of an expression; 0 where it has none."""
         result = self.query(expression)
         return float(result[0]["value"][1]) if result else 0.0
+
+    def exemplars(self, selector):
+        """Exemplars of the last hour: the labels of each, with its series' name."""
+        now = time.time()
+        query = urllib.parse.urlencode({"query": selector, "start": now - 3600, "end": now + 60})
+        answer = get_json(self.port, f"/api/v1/query_exemplars?{query}")
+        assert answer["status"] == "success", answer
+        return [
+            (series["seriesLabels"]["__name__"], each["labels"], float(each["value"]))
+            for series in answer["data"]
+            for each in series["exemplars"]
+        ]
 
     def scrapes(self):
         """How many scrapes succeeded so far."""

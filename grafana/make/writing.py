@@ -1,0 +1,68 @@
+"""`tracekeep dashboards`: all of `grafana/` for the settings in force, in a folder of one's own."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...storage import StoreSettings, TracekeepError
+from .live import Live, live_of
+
+_SOURCE = Path(__file__).parent.parent
+_CODE = {".py", ".pyc"}
+_MADE = "dashboards"
+
+
+class WritingError(TracekeepError):
+    """The dashboards can't be made or written; the text says what to do."""
+
+
+def write(out: Path, settings: StoreSettings) -> list[Path]:
+    """Write the dashboards for these settings, and beside them what Grafana and Prometheus are set up with.
+
+    What is there already is written over. Gives the paths of the files.
+
+    Raises:
+        WritingError: the folder can't be written, or the settings need dashboards to be made and their maker is not
+            installed.
+    """
+    made = _made(live_of(settings))
+    try:
+        return [*_copied(out), *_written(out / _MADE, made)]
+    except OSError as error:
+        raise WritingError(f"can't write to {out}: {error}; choose another folder with --out") from error
+
+
+def _made(live: Live) -> dict[str, str]:
+    """The JSON of each dashboard by the name of its file: for the default settings as it is shipped."""
+    if live == live_of(StoreSettings()) and (shipped := sorted((_SOURCE / _MADE).glob("*.json"))):
+        return {path.name: path.read_text(encoding="utf-8") for path in shipped}
+    try:
+        from .all import dashboards  # noqa: PLC0415 - needs an extra
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "grafana_foundation_sdk":
+            raise
+        raise WritingError(
+            "names, labels or buckets are not the default ones, so the dashboards have to be made anew; install what "
+            'makes them: pip install "tracekeep[dashboards]"'
+        ) from None
+    return dashboards(live)
+
+
+def _copied(out: Path) -> Iterator[Path]:
+    for path in sorted(_SOURCE.rglob("*")):
+        relative = path.relative_to(_SOURCE)
+        if path.is_file() and path.suffix not in _CODE and relative.parts[0] != _MADE:
+            target = out / relative
+            if not (target.exists() and target.samefile(path)):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, target)
+            yield target
+
+
+def _written(folder: Path, files: dict[str, str]) -> Iterator[Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text, encoding="utf-8")
+        yield folder / name
