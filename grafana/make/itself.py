@@ -11,7 +11,8 @@ _ACCEPTED = here("tracekeep_records_accepted_total")
 _STORED = here("tracekeep_records_stored_total")
 _DROPPED = here("tracekeep_records_dropped_total")
 _LAG = here("tracekeep_writer_lag_seconds")
-_JOURNAL, _HISTORY = here("tracekeep_journal_bytes"), here("tracekeep_history_bytes")
+_JOURNAL, _JOURNAL_LIMIT = here("tracekeep_journal_bytes"), here("tracekeep_journal_limit_bytes")
+_HISTORY, _HISTORY_LIMIT = here("tracekeep_history_bytes"), here("tracekeep_history_limit_bytes")
 _BY_INSTANCE = "{{instance}}"
 _LATE = (5, 30)  # seconds; the writer commits every 50 ms
 _NEAR, _FULL = 0.75, 0.9
@@ -26,10 +27,10 @@ def itself_page(live: Live) -> Dashboard:
         "Whether all is kept: accepted = stored + pending + dropped, and what stands in the way.",
         [*sources(), *instances()],
         [
-            ("At a glance", _glance(live)),
+            ("At a glance", _glance()),
             ("State", _state()),
             ("Accounting", _accounting()),
-            ("Disk", _disk(live)),
+            ("Disk", _disk()),
             ("Metrics", _metrics(live)),
             ("Scrapes", _scrapes()),
         ],
@@ -43,7 +44,7 @@ def _pending(by: str = "") -> str:
     return f"{total(_ACCEPTED)} - {total(_STORED)} - {total(_DROPPED)}"
 
 
-def _glance(live: Live) -> Panels:
+def _glance() -> Panels:
     return [
         number("Degraded", "Parts that are degraded now; /health says which and why.", "short",
                f"sum({here('tracekeep_degraded')})", limits=(1, 2), decimals=0),
@@ -54,10 +55,10 @@ def _glance(live: Live) -> Panels:
         number("Dropped", "Records dropped in the time that is looked at.", "short", increase(_DROPPED),
                limits=(1, 100), decimals=0),
         number("Journal", "Share of `journal_max_bytes` that the journals take, of the fullest.", "percentunit",
-               f"max({_JOURNAL}) / {live.journal_max_bytes}", limits=(_NEAR, _FULL)),
+               f"max({_JOURNAL} / {_JOURNAL_LIMIT})", limits=(_NEAR, _FULL)),
         number("History", "Share of `history_max_bytes` that the history takes, of the fullest. The oldest partition "
                "goes when it is full: that is by design.", "percentunit",
-               f"max({_HISTORY}) / {live.history_max_bytes}"),
+               f"max({_HISTORY} / {_HISTORY_LIMIT})"),
     ]  # fmt: skip
 
 
@@ -92,20 +93,23 @@ def _accounting() -> Panels:
     ]  # fmt: skip
 
 
-def _disk(live: Live) -> Panels:
-    def limits(most: int) -> tuple[float, float]:
-        return _NEAR * most, _FULL * most
-
+def _disk() -> Panels:
     return [
-        lines("Size of the journals", "All of them together. They are emptied as the writer commits: what grows waits "
-              "for it. At the red line almost all of `journal_max_bytes` is taken.", "bytes",
-              Line(f"max by (instance) ({_JOURNAL})", _BY_INSTANCE), width=8, limits=limits(live.journal_max_bytes)),
-        lines("Size of the history", "Size of the retained spans and errors. At `history_max_bytes` the oldest "
-              "partition goes.", "bytes", Line(f"max by (instance) ({_HISTORY})", _BY_INSTANCE), width=8,
-              limits=limits(live.history_max_bytes)),
+        lines("Size of the journals", "All of an instance together. They are emptied as the writer commits: what "
+              "grows waits for it. At three quarters of the limit spans without error are dropped.", "bytes",
+              *_with_limit(_JOURNAL, _JOURNAL_LIMIT), width=8),
+        lines("Size of the history", "Size of the retained spans and errors. At the limit the oldest partition goes.",
+              "bytes", *_with_limit(_HISTORY, _HISTORY_LIMIT), width=8),
         lines("Partitions", "History files that are retained. It falls when one is too old or too much is kept.",
               "short", Line(f"max by (instance) ({here('tracekeep_history_partitions')})", _BY_INSTANCE), width=8),
     ]  # fmt: skip
+
+
+def _with_limit(size: str, limit: str) -> tuple[Line, Line]:
+    return (
+        Line(top(10, f"max by (instance) ({size})"), _BY_INSTANCE),
+        Line(f"min({limit})", "lowest limit"),
+    )
 
 
 def _metrics(live: Live) -> Panels:

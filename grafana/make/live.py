@@ -1,4 +1,4 @@
-"""What of the settings the dashboards depend on: names, labels, bounds of buckets, limits."""
+"""What of the settings the dashboards depend on: names, labels, bounds of buckets."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ...storage.naming import COLLECTOR, COLLECTOR_FORMS
 
 _SATISFIED = 0.25
 """Seconds; users are satisfied below the bound that is nearest to this, and tolerate four times as much (Apdex)."""
+OBJECTIVE = 0.5
+"""Seconds; what the rules have, as they are shipped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What dashboards are made for. Durations in seconds, sizes in bytes."""
+    """What dashboards are made for. Durations in seconds."""
 
     calls: str
     """Counter of spans, as exposed."""
@@ -35,9 +37,9 @@ class Live:
     """Bound of a bucket: nearest to four times that."""
     slow: float
     """Bound of a bucket: nearest to what counts as slow."""
+    objective: float
+    """Bound of a bucket: within which the alerts want requests to be answered."""
     series_limit: int
-    journal_max_bytes: int
-    history_max_bytes: int
 
 
 def live_of(settings: StoreSettings) -> Live:
@@ -55,9 +57,8 @@ def live_of(settings: StoreSettings) -> Live:
         satisfied=satisfied,
         tolerated=_nearest((bound for bound in bounds if bound >= satisfied), 4 * satisfied),
         slow=_nearest(bounds, settings.slow_ms / 1000),
+        objective=_nearest(bounds, OBJECTIVE),
         series_limit=settings.series_limit,
-        journal_max_bytes=settings.journal_max_bytes,
-        history_max_bytes=settings.history_max_bytes,
     )
 
 

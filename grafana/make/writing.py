@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...storage import StoreSettings, TracekeepError
-from .live import Live, live_of
+from ...storage.families import SPAN_CALLS, SPAN_LATENCY
+from .live import OBJECTIVE, Live, live_of
 
 _SOURCE = Path(__file__).parent.parent
 _CODE = {".py", ".pyc"}
+_SETUP = {".yml", ".yaml"}
 _MADE = "dashboards"
 
 
@@ -27,9 +28,10 @@ def write(out: Path, settings: StoreSettings) -> list[Path]:
         WritingError: the folder can't be written, or the settings need dashboards to be made and their maker is not
             installed.
     """
-    made = _made(live_of(settings))
+    live = live_of(settings)
+    made = _made(live)
     try:
-        return [*_copied(out), *_written(out / _MADE, made)]
+        return [*_copied(out, live), *_written(out / _MADE, made)]
     except OSError as error:
         raise WritingError(f"can't write to {out}: {error}; choose another folder with --out") from error
 
@@ -50,15 +52,30 @@ def _made(live: Live) -> dict[str, str]:
     return dashboards(live)
 
 
-def _copied(out: Path) -> Iterator[Path]:
+def _copied(out: Path, live: Live) -> Iterator[Path]:
     for path in sorted(_SOURCE.rglob("*")):
         relative = path.relative_to(_SOURCE)
         if path.is_file() and path.suffix not in _CODE and relative.parts[0] != _MADE:
-            target = out / relative
-            if not (target.exists() and target.samefile(path)):
-                target.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, target)
-            yield target
+            content = path.read_bytes()
+            if path.suffix in _SETUP:
+                content = _adapted(content.decode(), live).encode()
+            (out / relative).parent.mkdir(parents=True, exist_ok=True)
+            (out / relative).write_bytes(content)
+            yield out / relative
+
+
+def _adapted(text: str, live: Live) -> str:
+    """Rules and provisioning with the names and the bound that there are."""
+    changes = {
+        f'le="{OBJECTIVE}"': f'le="{live.objective}"',
+        f"within {OBJECTIVE} s": f"within {live.objective:g} s",
+        f"{SPAN_CALLS.name}_total": live.calls,
+        f"{SPAN_LATENCY.name}_bucket": f"{live.latency}_bucket",
+        "value: service\n": f"value: {live.span_service}\n",
+    }
+    for shipped, wanted in changes.items():
+        text = text.replace(shipped, wanted)
+    return text
 
 
 def _written(folder: Path, files: dict[str, str]) -> Iterator[Path]:

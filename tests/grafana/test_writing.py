@@ -1,0 +1,86 @@
+"""`tracekeep dashboards`: what it writes, for which settings, with and without what makes dashboards."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tk_grafana import FOLDER
+
+GRAFANA = FOLDER.parent
+WITHOUT_SDK = "import sys; sys.modules['grafana_foundation_sdk'] = None; sys.argv[0] = 'tracekeep'; "
+RUN = "from tracekeep.__main__ import main; main()"
+
+
+def tracekeep(*arguments, sdk=True, **environment):
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TRACEKEEP_"))}
+    command = [sys.executable, "-c", RUN if sdk else WITHOUT_SDK + RUN, *map(str, arguments)]
+    return subprocess.run(
+        command,
+        env=kept | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def files(folder):
+    """All files under a folder, but code."""
+    return {
+        path.relative_to(folder): path.read_bytes()
+        for path in Path(folder).rglob("*")
+        if path.is_file() and path.suffix not in {".py", ".pyc"}
+    }
+
+
+def test_it_writes_all_that_is_shipped(tmp_path):
+    """With the default settings: what the repository has, without anything that makes dashboards."""
+    done = tracekeep("dashboards", "--out", tmp_path / "out", sdk=False)
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "out") == files(GRAFANA)
+    assert f"{len(files(GRAFANA))} files" in done.stdout
+
+
+def test_it_follows_the_settings(tmp_path, require):
+    """Names and buckets of the environment are in dashboards, rules and data sources; Prometheus takes the rules."""
+    (tmp_path / "dashboards").mkdir()
+    (tmp_path / "dashboards" / "services.json").write_text("an old one")
+    names = {"TRACEKEEP_HTTP_DURATION_BUCKETS": "0.1,0.6,2.4", "TRACEKEEP_SPAN_METRIC_NAMES": "collector"}
+    done = tracekeep("dashboards", "--out", tmp_path, **names)
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path).keys() == files(GRAFANA).keys()
+    written = b"\n".join(content for path, content in files(tmp_path).items() if path.suffix != ".md").decode()
+    assert set(re.findall(r'le=\\?"([\d.]+)\\?"', written)) == {"0.6", "2.4"}
+    assert not re.search("traces_spanmetrics_(calls|latency)", written)
+    assert "traces_span_metrics_calls_total" in written
+    assert "value: service_name\n" in written
+    rules = [str(path) for path in (tmp_path / "prometheus/rules").glob("*.yml")]
+    subprocess.run([require("promtool"), "check", "rules", *rules], check=True, capture_output=True)
+    units = str(tmp_path / "prometheus/tests/slo.yml")
+    subprocess.run([require("promtool"), "test", "rules", units], check=True, capture_output=True)
+
+
+def test_it_says_what_is_missing(tmp_path):
+    """Other settings without what makes dashboards: one line that says what to install."""
+    done = tracekeep("dashboards", "--out", tmp_path, sdk=False, TRACEKEEP_SLOW_MS="200")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "tracekeep[dashboards]" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [({"TRACEKEEP_SLOW_MS": "soon"}, "TRACEKEEP_SLOW_MS"), ({}, "--out")],
+)
+def test_a_mistake_is_said_in_one_line(tmp_path, environment, named):
+    """A wrong setting, or a folder that can't be: exit code 2 and a line that names it."""
+    (tmp_path / "file").touch()
+    done = tracekeep("dashboards", "--out", tmp_path / "file" / "out", **environment)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert named in done.stderr
