@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 FORMAT = (ROOT / "storage/FORMAT.md").read_text()
 STRUCTS = (Origin, SpanRecord, LogRecord, Extra, Event, Link, Command, JournalState, WriterState, Counted)
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "storage/FORMAT.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "storage/FORMAT.md", "grafana/README.md")
 QUOTED = set(re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", README, flags=re.DOTALL)))
 SNIPPETS = re.findall(r"^```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 SETTINGS = [field.name for each in (StoreSettings, InstrumentSettings) for field in dataclasses.fields(each)]

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tracekeep.storage.batch import ALL_REASONS
+from tracekeep.storage.families import HTTP_DURATION
+
 GRAFANA = Path(__file__).parents[2] / "grafana"
 PROMETHEUS = GRAFANA / "prometheus"
 RULES = sorted((PROMETHEUS / "rules").glob("*.yml"))
@@ -102,3 +105,23 @@ def test_no_runbook_is_left_over():
     """Each runbook is that of an alert."""
     runbooks = RUNBOOKS.partition("## Runbooks\n")[2].partition("\n## ")[0]
     assert set(re.findall(r"^### (\w+)$", runbooks, re.MULTILINE)) == set(ALERTS)
+
+
+def test_every_reason_for_drops_is_explained():
+    """The runbook of drops has a row for each reason that there is."""
+    section = RUNBOOKS.partition("### TracekeepRecordsDropped\n")[2].partition("\n### ")[0]
+    explained = {
+        name
+        for row in section.splitlines()
+        if row.startswith("| `")
+        for name in re.findall(r"`(\w+)`", row.split("|")[1])
+    }
+    assert explained == set(ALL_REASONS)
+
+
+def test_slow_is_the_bound_of_a_bucket():
+    """What the latency objective counts by is a bucket that there is by default; and one only."""
+    expressions = " ".join(rule["expr"] for rule in rules())
+    bounds = set(re.findall(r'le="([^"]+)"', expressions))
+    assert len(bounds) == 1
+    assert {float(each) for each in bounds} <= set(HTTP_DURATION.bounds)
