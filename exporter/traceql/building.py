@@ -158,7 +158,7 @@ class Builder(Transformer[Token, Query]):
             raise _error("the times in compare() must be positive, the second after the first", numbers[1])
         return Comparison(selection, top, since, until)
 
-    compared = filter  # noqa: A003  # the method above, named after its rule
+    compared = filter  # the method above, named after its rule
 
     def ranking(self, parts: list[Any]) -> Ranking:
         limit = _at(parts[1], literals.integer)

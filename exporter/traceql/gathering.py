@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from ...storage.search import Numbered, Steps, Tally
 from ...storage.tracing import StoredSpan, hex_id
@@ -96,7 +96,7 @@ class Gathering:
             group.accumulator.add(place, Tallied(bucket, count, total, extreme))
             if self._exemplars.left:
                 value = None if self._value is None else Duration(extreme)
-                self._keep(group, place, cast("tuple[bytes, int, int]", ids), value)
+                self._keep(group, place, (trace_id, span_id, start), value)
 
     def _keep(self, group: Group, place: int, ids: tuple[bytes, int, int], value: Value) -> None:
         """A span as an exemplar, if there may be one more in its step."""
