@@ -10,7 +10,7 @@ from ...storage.families import SPAN_CALLS, SPAN_LATENCY
 from .live import OBJECTIVE, Live, live_of
 
 _SOURCE = Path(__file__).parent.parent
-_CODE = {".py", ".pyc"}
+_KEPT = {".py", ".pyc", ".svg"}  # code, and pictures of the demo
 _SETUP = {".yml", ".yaml"}
 _MADE = "dashboards"
 
@@ -55,7 +55,7 @@ def _made(live: Live) -> dict[str, str]:
 def _copied(out: Path, live: Live) -> Iterator[Path]:
     for path in sorted(_SOURCE.rglob("*")):
         relative = path.relative_to(_SOURCE)
-        if path.is_file() and path.suffix not in _CODE and relative.parts[0] != _MADE:
+        if path.is_file() and path.suffix not in _KEPT and relative.parts[0] != _MADE:
             content = path.read_bytes()
             if path.suffix in _SETUP:
                 content = _adapted(content.decode(), live).encode()

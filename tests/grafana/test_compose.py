@@ -14,8 +14,6 @@ COMPOSE = yaml.safe_load((GRAFANA / "compose.yaml").read_text())
 SERVICES = COMPOSE["services"]
 CONTAINERFILE = (GRAFANA / "Containerfile").read_text()
 PINNED = re.compile(r":v?\d+\.\d+\.\d+$")
-MADE_ELSEWHERE = {"./dashboards"}
-"""What another part of the package makes; its own tests see that it is there."""
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 
@@ -61,7 +59,7 @@ def test_what_is_mounted_exists(name):
     for source, _target, options in mounts(name):
         if source.startswith("."):
             assert options == "ro"
-            assert (GRAFANA / source).exists() or source in MADE_ELSEWHERE, source
+            assert (GRAFANA / source).exists(), source
         else:
             assert source in COMPOSE["volumes"]
 

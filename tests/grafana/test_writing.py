@@ -47,11 +47,11 @@ def without_sdk(*arguments, **environment):
 
 
 def files(folder):
-    """All files under a folder, but code."""
+    """All files under a folder, but code and pictures."""
     return {
         path.relative_to(folder): path.read_bytes()
         for path in Path(folder).rglob("*")
-        if path.is_file() and path.suffix not in {".py", ".pyc"}
+        if path.is_file() and path.suffix not in {".py", ".pyc", ".svg"}
     }
 
 
