@@ -36,6 +36,10 @@ class Spans:
     spans: Sequence[StoredSpan]
     attributes: tuple[tuple[str, Value], ...] = ()
 
+    def noted(self, more: Iterable[tuple[str, Value]]) -> Spans:
+        """The same with further attributes, each name once."""
+        return Spans(self.spans, tuple({**dict(self.attributes), **dict(more)}.items()))
+
 
 Sets = list[Spans]
 Step = Callable[[Sets, Trace], Sets]
@@ -151,7 +155,7 @@ def _group(stage: GroupBy) -> Step:
             for span in each.spans:
                 value = first(value_of(span, trace))
                 groups.setdefault(group_key(value), (value, []))[1].append(span)
-            kept += [Spans(spans, (*each.attributes, (name, value))) for value, spans in groups.values()]
+            kept += [Spans(spans, each.attributes).noted([(name, value)]) for value, spans in groups.values()]
         return kept
 
     return run
@@ -174,7 +178,7 @@ def _scalar_filter(stage: ScalarFilter) -> Step:
 
     def run(sets: Sets, trace: Trace) -> Sets:
         return [
-            Spans(each.spans, (*each.attributes, *((name, value(each, trace)) for name, value in shown)))
+            each.noted((name, value(each, trace)) for name, value in shown)
             for each in sets
             if holds(left(each, trace), right(each, trace))
         ]

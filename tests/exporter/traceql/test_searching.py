@@ -79,6 +79,12 @@ def test_sets_of_groups(one):
     ]
 
 
+def test_an_aggregate_that_is_asked_for_twice(one):
+    """Stands once: a wire form has no place for two attributes of one name."""
+    (found,) = one("{ name = `SELECT` } | by(name) | by(name) | count() > 1 | count() < 3").span_sets
+    assert found.attributes == (("by(name)", "SELECT"), ("count()", 2))
+
+
 def test_the_newest_come_first(worlds):
     """And no more than were asked for."""
     found = search(worlds, parse("{ nestedSetParent < 0 }"), since_ns=0, until_ns=1 << 62, limit=3)
