@@ -144,7 +144,7 @@ class Interleaving(RuleBasedStateMachine):
 
     def leave(self):
         if self.writer is not None:
-            self.writer._close_files()
+            self.writer._custody.close()
             self.writer._role.give_back()
             self.writer = None
 
@@ -155,15 +155,15 @@ class Interleaving(RuleBasedStateMachine):
         assert self.writer._role.take()
         self.writer._wake.set()
         assert self.writer._until(self.writer._open)
-        assert self.writer._until(self.writer._withdraw_dead)
+        assert self.writer._until(self.writer._upkeep.withdraw_dead)
 
     @rule()
     def write(self):
         self._step()
 
     def _step(self):
-        self.writer._gather.discover()
-        assert self.writer._until(self.writer._withdraw_dead)
+        self.writer._custody.gather.discover()
+        assert self.writer._until(self.writer._upkeep.withdraw_dead)
         self.writer._wake.set()
         return self.writer._turn()
 
