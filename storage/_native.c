@@ -252,6 +252,7 @@ record(const unsigned char *frame, uint32_t length)
         Py_DECREF(made);
         return NULL;
     }
+    PyObject_GC_UnTrack(made); /* it can't be part of a cycle, and there are many: the collector need not look */
     return made;
 }
 
@@ -297,6 +298,8 @@ module_exec(PyObject *module)
 static PyMethodDef module_methods[] = {
     {"scan", scan, METH_VARARGS, "See frames.py."},
     {"take_plain", take_plain, METH_VARARGS, "See intake.py."},
+    {"in_order", in_order, METH_O, "See fold.py."},
+    {"add_counts", add_counts, METH_VARARGS, "See sketch.py."},
     {NULL, NULL, 0, NULL},
 };
 

@@ -10,5 +10,7 @@
 #include <string.h>
 
 PyObject *take_plain(PyObject *module, PyObject *args);
+PyObject *in_order(PyObject *module, PyObject *rows);
+PyObject *add_counts(PyObject *module, PyObject *args);
 
 #endif

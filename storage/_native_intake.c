@@ -280,6 +280,8 @@ make_row(const Span *span, PyObject *trace_id)
     }
     if (!whole)
         Py_CLEAR(row);
+    else
+        PyObject_GC_UnTrack(row); /* it can't be part of a cycle, and there are many: the collector need not look */
     return row;
 }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
-from operator import add, itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +18,20 @@ from .edges import Edges
 from .exceptions import ErrorRow
 from .exemplars import One
 from .families import GROUPS_NEW, GROUPS_REGRESSED, FamilySpec, Labels
+from .fold import Fold, fold
 from .groups import Groups
-from .intake import DURATION, START, Folds, Row
+from .intake import Folds
 from .layout import APPLICATION_ID
 from .metrics import Metrics
 from .migrations import AGGREGATES as MIGRATIONS
 from .points import Points
 from .reader import Position
 from .records import Command, SpanKind, StatusCode
-from .rollups import Ended, Rollups
+from .rollups import Rollups
 from .series import SeriesState
 from .settings import StoreSettings
 from .shapes import Shape
 
-_start, _duration = itemgetter(START), itemgetter(DURATION)
 _KEPT_COMMANDS = 1000
 _TOMBSTONE_NS = 3_600_000_000_000
 """How long it stays on record that a gauge has gone: whoever hasn't read for longer reads everything anew."""
@@ -106,41 +105,38 @@ class Aggregates:
             stored: when the partition was opened that has them (ns): then some become exemplars.
         """
         for (shape, minute), rows in folds.items():
-            ordered = sorted(rows, key=_duration)
-            durations = list(map(_duration, ordered))
-            self._fold_totals(change, shape, durations, ordered, stored)
-            self._fold_rollups(change, shape, minute, durations, rows)
+            ordered = fold(rows)
+            self._fold_totals(change, shape, ordered, stored)
+            self._fold_rollups(change, shape, minute, ordered)
 
     def fold_rollups(self, change: Change, folds: Folds, _stored: int = 0) -> None:
         """Add spans to the rollups of a change alone."""
         for (shape, minute), rows in folds.items():
-            self._fold_rollups(change, shape, minute, sorted(map(_duration, rows)), rows)
+            self._fold_rollups(change, shape, minute, fold(rows))
 
     def fold_redefined(self, change: Change, folds: Folds, stored: int) -> None:
         """Add spans to those histograms alone that a change defines anew."""
         for (shape, _minute), rows in folds.items():
-            ordered = sorted(rows, key=_duration)
-            durations = list(map(_duration, ordered))
+            ordered = fold(rows)
             for spec, labels in _counted_in(shape):
                 metric = change.metrics.get(spec.name)
                 if metric is not None:
                     state = self.metrics.find(change, metric, labels)
-                    self.metrics.observe_again(change, state, durations, ordered, stored)
+                    self.metrics.observe_again(change, state, ordered, stored)
 
-    def _fold_totals(self, change: Change, shape: Shape, durations: list[int], rows: list[Row], stored: int) -> None:
+    def _fold_totals(self, change: Change, shape: Shape, ordered: Fold, stored: int) -> None:
         if shape.series is None or not all(state is None or state.is_live for state in shape.series):
             shape.series = self._series_of(change, shape)
         calls, latency, http = shape.series
-        self.metrics.add(change, calls, len(durations))
+        self.metrics.add(change, calls, len(ordered.rows))
         if stored and shape.status == StatusCode.ERROR:
-            self.metrics.show_failed(change, calls, rows[-1], stored)
-        self.metrics.observe(change, latency, durations, rows, stored)
+            self.metrics.show_failed(change, calls, ordered.rows[-1], stored)
+        self.metrics.observe(change, latency, ordered.durations, ordered.rows, stored)
         if http is not None:
-            self.metrics.observe(change, http, durations, rows, stored)
+            self.metrics.observe(change, http, ordered.durations, ordered.rows, stored)
 
-    def _fold_rollups(self, change: Change, shape: Shape, minute: int, durations: list[int], rows: list[Row]) -> None:
-        last = max(map(add, map(_start, rows), map(_duration, rows)))
-        self._rollups.fold(self._connection, change.rollups, shape, durations, Ended(minute, last))
+    def _fold_rollups(self, change: Change, shape: Shape, minute: int, ordered: Fold) -> None:
+        self._rollups.fold(self._connection, change.rollups, shape, minute, ordered)
 
     def _series_of(self, change: Change, shape: Shape) -> tuple[SeriesState, SeriesState, SeriesState | None]:
         calls, latency, *http = (self.find(change, spec, labels) for spec, labels in _counted_in(shape))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Container, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import itemgetter
 from pathlib import Path
@@ -119,7 +120,14 @@ class Databases:
         self.history.close()
 
 
-def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Container[str] = ()) -> Batch:
+def build(
+    parts: list[Part],
+    history: History,
+    aggregates: Aggregates,
+    dead: Container[str] = (),
+    *,
+    alone: bool = False,
+) -> Batch:
     """Work out what the databases lack.
 
     Args:
@@ -127,6 +135,7 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
         history: the one database.
         aggregates: the other one, which alone takes in application metrics.
         dead: journals whose process is known to be dead.
+        alone: whether the process has no threads of an app, which would like to run now and then.
 
     Raises:
         sqlite3.Error: a rollup or a series that the batch adds to can't be read.
@@ -139,13 +148,14 @@ def build(parts: list[Part], history: History, aggregates: Aggregates, dead: Con
         name, definitions = part.reader.name, part.reader.definitions
         has_rows = history.marks.get(name, Position()).sequence
         has_fold = aggregates.marks.get(name, Position()).sequence
+        types = set(map(_type, part.records))
         _account(batch, part, has_fold, aggregates)
-        for both, rows_only, fold_only in _slices(part.records, has_rows, has_fold):
-            history.dictionary.take_spans(_spans(both), definitions, batch.intake)
-            history.dictionary.take_spans(_spans(rows_only), definitions, refilled)
-            scratch.take_spans(_spans(fold_only), definitions, replayed)
-            batch.commands += _commands(both + fold_only)
-            if new := _metrics(fold_only + both):
+        for both, rows_only, fold_only in _slices(part.records, has_rows, has_fold, alone=alone):
+            history.dictionary.take_spans(_payloads(both, FrameType.SPAN, types), definitions, batch.intake)
+            history.dictionary.take_spans(_payloads(rows_only, FrameType.SPAN, types), definitions, refilled)
+            scratch.take_spans(_payloads(fold_only, FrameType.SPAN, types), definitions, replayed)
+            batch.commands += _commands(_payloads(both + fold_only, FrameType.COMMAND, types))
+            if new := _payloads(fold_only + both, FrameType.METRICS, types):
                 metrics.setdefault(name, []).extend(new)
         batch.before.setdefault(name, part.before)
         batch.marks[name] = part.after
@@ -172,10 +182,10 @@ def _take_logs(
     """Take in the log records of a batch before all of its spans, so that requests in it have not ended yet."""
     refilled, replayed, scratch = others
     for part in parts:
-        if FrameType.LOG not in map(_type, part.records):
+        logs = [record for record in part.records if record[0] == FrameType.LOG]
+        if not logs:
             continue
         name, definitions = part.reader.name, part.reader.definitions
-        logs = [record for record in part.records if record[0] == FrameType.LOG]
         has_rows = history.marks.get(name, Position()).sequence
         has_fold = aggregates.marks.get(name, Position()).sequence
         for both, rows_only, fold_only in _slices(logs, has_rows, has_fold):
@@ -197,40 +207,36 @@ def _count_exceptions(change: Change, intake: Intake, aggregates: Aggregates, st
 
 
 def _slices(
-    records: list[Record], has_rows: int, has_fold: int
+    records: list[Record], has_rows: int, has_fold: int, *, alone: bool = True
 ) -> Iterator[tuple[list[Record], list[Record], list[Record]]]:
-    """Records new to both databases, to the history only, to the aggregates only."""
+    """Records new to both databases, to the history only, to the aggregates only; some at a time."""
     low, high = min(has_rows, has_fold), max(has_rows, has_fold)
-    for start in range(0, len(records), _SLICE):
-        piece = records[start : start + _SLICE]
+    size = len(records) if alone else _SLICE
+    for start in range(0, len(records), max(size, 1)):
+        piece = records[start : start + size]
         if piece[0][1] > high:
             yield piece, [], []
         else:
             behind = [record for record in piece if low < record[1] <= high]
             rows_only, fold_only = ([], behind) if has_rows > has_fold else (behind, [])
             yield [record for record in piece if record[1] > high], rows_only, fold_only
-        sleep(0)
+        if not alone:
+            sleep(0)
 
 
-def _spans(records: list[Record]) -> list[bytes]:
-    if set(map(_type, records)) == {FrameType.SPAN}:
-        return list(map(_payload, records))
-    return [payload for type_, _, payload in records if type_ == FrameType.SPAN]
-
-
-def _metrics(records: list[Record]) -> list[bytes]:
-    if FrameType.METRICS not in map(_type, records):
+def _payloads(records: list[Record], wanted: FrameType, types: set[int]) -> list[bytes]:
+    """Those of records of one type, where the types of all of them and more are known."""
+    if wanted not in types:
         return []
-    return [payload for type_, _, payload in records if type_ == FrameType.METRICS]
+    if len(types) == 1:
+        return list(map(_payload, records))
+    return [payload for type_, _, payload in records if type_ == wanted]
 
 
-def _commands(records: list[Record]) -> Iterator[Command]:
-    for type_, _, payload in records if FrameType.COMMAND in map(_type, records) else ():
-        if type_ == FrameType.COMMAND:
-            try:
-                yield decode_command(payload)
-            except msgspec.MsgspecError:
-                continue
+def _commands(payloads: list[bytes]) -> Iterator[Command]:
+    for payload in payloads:
+        with suppress(msgspec.MsgspecError):
+            yield decode_command(payload)
 
 
 def _join(into: Intake, other: Intake) -> None:

@@ -23,6 +23,7 @@ from .families import (
     FamilySpec,
     Labels,
 )
+from .fold import Fold
 from .gauges import GaugeState, worker_label
 from .intake import Row
 from .metric_rows import delete_hidden, delete_unused, read_metric, read_metrics, read_series, write_metrics
@@ -195,13 +196,11 @@ class Metrics:
         if rows is not None and stored:
             self._show(change, state, ends, rows, stored)
 
-    def observe_again(
-        self, change: Change, state: SeriesState, durations: list[int], rows: list[Row], stored: int
-    ) -> None:
-        """The same for what has been counted before, by other bounds."""
+    def observe_again(self, change: Change, state: SeriesState, fold: Fold, stored: int) -> None:
+        """The same for spans that have been counted before, by other bounds."""
         delta = change.delta(state)
-        delta.value += len(durations)
-        self._show(change, state, sort_into(delta, in_ns(state.spec), durations), rows, stored)
+        delta.value += len(fold.durations)
+        self._show(change, state, sort_into(delta, in_ns(state.spec), fold.durations), fold.rows, stored)
 
     @staticmethod
     def _show(change: Change, state: SeriesState, ends: dict[int, int], rows: list[Row], stored: int) -> None:

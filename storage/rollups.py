@@ -6,9 +6,10 @@ import sqlite3
 from bisect import bisect_right
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 from . import sketch
+from .fold import Fold
 from .hours import MINUTES, Hours
 from .records import StatusCode
 from .shapes import Shape
@@ -48,15 +49,15 @@ class Rollup:
         """Another one with the same content."""
         return Rollup(self.count, self.errors, self.slow, self.sum, self.min, self.max, self.last, dict(self.sketch))
 
-    def add(self, durations: list[int], last: int, *, slow_ns: int, failed: bool) -> None:
-        """Add spans by their sorted durations (ns)."""
-        count = len(durations)
+    def add(self, fold: Fold, *, slow_ns: int, failed: bool) -> None:
+        """Add spans."""
+        durations, count = fold.durations, len(fold.durations)
         self.count += count
         self.errors += count if failed else 0
         self.slow += count - bisect_right(durations, slow_ns - 1)
         self.sum += sum(durations)
         self.min, self.max = min(self.min, durations[0]), max(self.max, durations[-1])
-        self.last = max(self.last, last)
+        self.last = max(self.last, fold.last)
         sketch.add(self.sketch, durations)
 
     def merge(self, rows: Sequence[Row]) -> None:
@@ -69,13 +70,6 @@ class Rollup:
         self.min, self.max = min(self.min, *lows), max(self.max, *highs)
         self.last = max(self.last, *lasts)
         sketch.merge_encoded(self.sketch, sketches)
-
-
-class Ended(NamedTuple):
-    """When spans ended: the minute, since the epoch, and the latest of them (ns)."""
-
-    minute: int
-    last: int
 
 
 @dataclass(slots=True)
@@ -110,19 +104,17 @@ class Rollups:
         rows = connection.execute("SELECT id, service, name, kind, release FROM operations")
         self.operations = {tuple(name): number for number, *name in rows}
 
-    def fold(
-        self, connection: sqlite3.Connection, change: RollupChange, shape: Shape, durations: list[int], ended: Ended
-    ) -> None:
-        """Add spans of one shape that ended in one minute, by their sorted durations (ns).
+    def fold(self, connection: sqlite3.Connection, change: RollupChange, shape: Shape, minute: int, fold: Fold) -> None:
+        """Add spans of one shape that ended in one minute.
 
         Raises:
             sqlite3.Error: the rollup can't be read.
         """
-        key = (ended.minute, self._number(change, (shape.service, shape.name, shape.kind, shape.release)))
+        key = (minute, self._number(change, (shape.service, shape.name, shape.kind, shape.release)))
         rollup = change.rollups.get(key)
         if rollup is None:
             rollup = change.rollups[key] = self.read(connection, key)
-        rollup.add(durations, ended.last, slow_ns=self._slow_ns, failed=shape.status == StatusCode.ERROR)
+        rollup.add(fold, slow_ns=self._slow_ns, failed=shape.status == StatusCode.ERROR)
 
     def _number(self, change: RollupChange, name: Name) -> int:
         number = self.operations.get(name) or change.operations.get(name)

@@ -24,7 +24,7 @@ from .settings import StoreSettings
 from .state import WriterState
 from .upkeep import Upkeep
 
-BATCH_RECORDS = 5000
+BATCH_RECORDS = 10_000
 BATCH_BYTES = 16 << 20
 BATCH_SECONDS = 0.05
 _POLL = 0.02  # s between two looks at journals that had nothing
@@ -51,6 +51,7 @@ class Writer:
         self._applied = threading.Condition()
         self._thread: threading.Thread | None = None
         self._role = Role(data_dir, dedicated=settings.dedicated)
+        self._alone = settings.dedicated
         self._complaints = Complaints()
         self._custody = Custody(data_dir, settings, own, self._complaints)
         self._upkeep = Upkeep(self._custody, self._announce)
@@ -210,7 +211,9 @@ class Writer:
         if not pending or pending[0].dictionary is not bases.history.dictionary:
             with self._custody.blaming("aggregates"):
                 try:
-                    pending[:] = [build(parts, bases.history, bases.aggregates, self._custody.gather.dead())]
+                    pending[:] = [
+                        build(parts, bases.history, bases.aggregates, self._custody.gather.dead(), alone=self._alone)
+                    ]
                 except BaseException:
                     bases.history.dictionary = bases.history.dictionary.renewed()  # what it numbered was never stored
                     raise

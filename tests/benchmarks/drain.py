@@ -3,7 +3,7 @@
 The records went through RetainingSpanProcessor. A fresh writer process gets them as the journal of a
 process that lives but is silent, and is timed from opening the directory until all is committed.
 The peer inserts the very rows of the history into the same tables and indexes with bare `executemany`,
-in WAL mode, 4,000 to a transaction, with a checkpoint every 25: no decoding, no totals, no second
+in WAL mode, as many to a transaction as the writer, with a checkpoint every 100,000: no decoding, no totals, no second
 database. Both with the durability that is the default. Left out: what recording costs (`span_cost`),
 and readers.
 """
@@ -17,6 +17,7 @@ from statistics import median
 from tracekeep.instrumentation import RetainingSpanProcessor
 from tracekeep.storage import open_store
 from tracekeep.storage.partitions import partition_files
+from tracekeep.storage.writer import BATCH_RECORDS
 
 from .results import Result, at_least
 from .rounds import alternate
@@ -25,8 +26,7 @@ from .traffic import provider, record_history, tracer_of, traffic
 
 SPANS = 300_000
 ROUNDS = 3
-_BATCH = 4_000
-_CHECKPOINT = 25
+_CHECKPOINT = 100_000 // BATCH_RECORDS
 _BARE = "sqlite3.executemany of the same rows"
 _PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "wal_autocheckpoint=0", "cache_size=-16000")  # the writer's
 
@@ -91,7 +91,7 @@ def _insert(history: _History) -> float:
             connection.execute(statement)
         spans = history.rows["spans"]
         batches = [{name: rows for name, rows in history.rows.items() if name != "spans"}]
-        batches += [{"spans": spans[start : start + _BATCH]} for start in range(0, len(spans), _BATCH)]
+        batches += [{"spans": spans[start : start + BATCH_RECORDS]} for start in range(0, len(spans), BATCH_RECORDS)]
         started = time.perf_counter()
         for number, batch in enumerate(batches, 1):
             _insert_batch(connection, batch)
