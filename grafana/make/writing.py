@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 from ...storage import StoreSettings, TracekeepError
@@ -13,6 +14,7 @@ _SOURCE = Path(__file__).parent.parent
 _KEPT = {".py", ".pyc", ".svg"}  # code, and pictures of the demo
 _SETUP = {".yml", ".yaml"}
 _MADE = "dashboards"
+_IMAGE = "Containerfile"
 
 
 class WritingError(TracekeepError):
@@ -57,11 +59,24 @@ def _copied(out: Path, live: Live) -> Iterator[Path]:
         relative = path.relative_to(_SOURCE)
         if path.is_file() and path.suffix not in _KEPT and relative.parts[0] != _MADE:
             content = path.read_bytes()
-            if path.suffix in _SETUP:
-                content = _adapted(content.decode(), live).encode()
+            if path.suffix in _SETUP or path.name == _IMAGE:
+                content = _adapted(_without_sources(content.decode()), live).encode()
             (out / relative).parent.mkdir(parents=True, exist_ok=True)
             (out / relative).write_bytes(content)
             yield out / relative
+
+
+def _without_sources(text: str) -> str:
+    """The demo's image and the compose file, away from the repository: the image installs the released package."""
+    if text.startswith("# The demo shop. Built from"):
+        head, runtime = "# The demo shop: docker build .\n", text.partition("\n\n")[2]
+        released = f'"tracekeep[serve]=={version("tracekeep")}"'
+        install = f"RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir {released}"
+        return head + runtime.replace("COPY --from=build /venv /venv", install)
+    built_here = "context: .\n      dockerfile: Containerfile\n"
+    return text.replace("context: ..\n      dockerfile: grafana/Containerfile\n", built_here).replace(
+        "--file grafana/compose.yaml", "--file compose.yaml"
+    )
 
 
 def _adapted(text: str, live: Live) -> str:

@@ -4,9 +4,11 @@ import os
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+import yaml
 from tk_grafana import FOLDER
 from typer.testing import CliRunner
 
@@ -59,8 +61,23 @@ def test_it_writes_all_that_is_shipped(tmp_path):
     """With the default settings: what the repository has, without anything that makes dashboards."""
     done = without_sdk("dashboards", "--out", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    assert files(tmp_path / "out") == files(GRAFANA)
+    written, shipped = files(tmp_path / "out"), files(GRAFANA)
+    assert written.keys() == shipped.keys()
+    assert {path.name for path, text in written.items() if text != shipped[path]} == {"compose.yaml", "Containerfile"}
     assert f"{len(files(GRAFANA))} files" in done.stdout
+
+
+def test_what_is_written_needs_no_repository(tracekeep, tmp_path):
+    """The demo's image is built from the released package: everything that is copied into it is in the folder."""
+    assert tracekeep("dashboards", "--out", tmp_path).exit_code == 0
+    build = yaml.safe_load((tmp_path / "compose.yaml").read_text())["services"]["demo"]["build"]
+    assert build == {"context": ".", "dockerfile": "Containerfile"}
+    image = (tmp_path / "Containerfile").read_text()
+    assert f'"tracekeep[serve]=={version("tracekeep")}"' in image
+    assert "COPY" not in image
+    last = (GRAFANA / "Containerfile").read_text().splitlines()[-7:]
+    assert image.splitlines()[-7:] == last, "but for that, it is the image of the repository"
+    assert "grafana/" not in (tmp_path / "compose.yaml").read_text().partition("services:")[0]
 
 
 def test_it_follows_the_settings(tracekeep, tmp_path, require):
