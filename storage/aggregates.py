@@ -17,7 +17,7 @@ from .change import Change
 from .edges import Edges
 from .exceptions import ErrorRow
 from .exemplars import One
-from .families import GROUPS_NEW, GROUPS_REGRESSED, FamilySpec, Labels
+from .families import BY_SERVICE, GROUPS_NEW, GROUPS_REGRESSED, FamilySpec, Labels
 from .fold import Fold, fold
 from .groups import Groups
 from .intake import Folds
@@ -139,6 +139,8 @@ class Aggregates:
         self._rollups.fold(self._connection, change.rollups, shape, minute, ordered)
 
     def _series_of(self, change: Change, shape: Shape) -> tuple[SeriesState, SeriesState, SeriesState | None]:
+        for spec in BY_SERVICE:  # shown at 0 before anything happens: `increase()` can't see a series begin at 1
+            change.delta(self.find(change, spec, (("service", families.bounded(shape.service)),)))
         calls, latency, *http = (self.find(change, spec, labels) for spec, labels in _counted_in(shape))
         return calls, latency, http[0] if http else None
 

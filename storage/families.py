@@ -80,6 +80,8 @@ GROUPS_NEW = FamilySpec("tracekeep_error_groups_new", "Error groups that were me
 GROUPS_REGRESSED = FamilySpec(
     "tracekeep_error_groups_regressed", "Error groups that came back after they had been resolved, by service."
 )
+BY_SERVICE = (GROUPS_NEW, GROUPS_REGRESSED)
+"""Counters that every service has which records spans, at 0 at first."""
 _EDGE_BOUNDS = tuple(0.1 * 2**i for i in range(8))  # Tempo's ExponentialBuckets(0.1, 2, 8)
 EDGE_TOTAL = FamilySpec("traces_service_graph_request", "Calls between services, by both names and type of connection.")
 EDGE_FAILED = FamilySpec("traces_service_graph_request_failed", "Those of them that either side says have failed.")
@@ -156,6 +158,11 @@ def bounded(value: object) -> str:
     """A label value: text, at most `MAX_LABEL` characters."""
     text = value if isinstance(value, str) else str(value)
     return text if len(text) <= MAX_LABEL else text[: MAX_LABEL - 1] + "…"
+
+
+def service_of(labels: Labels) -> str:
+    """The label `service`; empty where there is none."""
+    return next((value for name, value in labels if name == "service"), "")
 
 
 def span_labels(service: str, name: str, kind: int, status: int) -> Labels:

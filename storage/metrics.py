@@ -14,14 +14,17 @@ from .change import Change, Metric
 from .definitions import conflict, exposed_names
 from .exemplars import PACE, Candidates, One, kept_in, newest, of_span
 from .families import (
+    BY_SERVICE,
     FAMILIES,
     HTTP_DURATION,
     OVERFLOW,
     OVERFLOWED,
+    SPAN_CALLS,
     SPAN_LATENCY,
     STATUS_METRICS,
     FamilySpec,
     Labels,
+    service_of,
 )
 from .fold import Fold
 from .gauges import GaugeState, worker_label
@@ -31,6 +34,7 @@ from .naming import OTHER_SPECS
 from .series import Delta, SeriesState, in_ns, sort_into
 from .settings import StoreSettings
 
+_AT_ZERO = frozenset(spec.name for spec in BY_SERVICE)
 _OVERFLOW_READINGS = 4
 """Readings in an overflow series, in series limits: it takes memory to know what each of them was before."""
 
@@ -271,12 +275,16 @@ class Metrics:
     # --- expiry ----------------------------------------------------------------------------------------------------
 
     def expire(self, change: Change, before: int) -> None:
-        """Hide the totals that have not changed since a time (ns), but for overflow series."""
+        """Hide the totals that have not changed since a time (ns), but for overflow series and what is told at 0."""
+        calls = self.known[SPAN_CALLS.name].totals.values()
+        active = {service_of(state.labels) for state in calls if state.touched >= before}
         change.expired = [
             state
             for metric in self.known.values()
             for state in metric.totals.values()
-            if state.touched < before and state.labels != OVERFLOW
+            if state.touched < before
+            and state.labels != OVERFLOW
+            and not (metric.spec.name in _AT_ZERO and service_of(state.labels) in active)
         ]
 
     @staticmethod

@@ -25,7 +25,6 @@ RECORDED = [rule["record"] for rule in RULES if "record" in rule]
 ALERTS = {rule["alert"] for rule in RULES if "alert" in rule}
 
 EMPTY = {
-    "tracekeep_error_groups_regressed_total": "nobody has resolved one",
     "tracekeep_series_overflow_total": "no metric has reached its limit",
     "tracekeep_metrics_rejected_total": "all metrics can be kept",
     "tracekeep_metrics_collect_failures_total": "all collectors work",

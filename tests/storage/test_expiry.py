@@ -8,9 +8,9 @@ from tk_spans import Recorder, counter, die
 from tk_wait import eventually
 
 from tracekeep.storage import writer
-from tracekeep.storage.families import SPAN_CALLS, SPAN_LATENCY
+from tracekeep.storage.families import BY_SERVICE, SPAN_CALLS, SPAN_LATENCY
 
-IDLE = 0.6
+IDLE = 1.2
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_an_idle_total_goes_on_when_it_comes_back(expiring):
     """From its last value, sum and buckets, with its first start time; also by another writer."""
     store = expiring()
     for _ in range(2):
-        say(store, family("jobs", points=[({}, 5)]))
-        say(store, family("h", "histogram", [point(buckets=[1, 2], sum_=3.0)], bounds=[1]))
+        jobs = family("jobs", points=[({}, 5)])
+        say(store, jobs, family("h", "histogram", [point(buckets=[1, 2], sum_=3.0)], bounds=[1]))
         kept(store)
     starts = [find(store, name).series[0].start_ns for name in ("jobs", "h")]
     gone(store, "jobs")
@@ -69,6 +69,21 @@ def test_span_series_expire_too(expiring):
     assert (calls.value, calls.start_ns) == (7, start)
     (latency,) = find(store, SPAN_LATENCY.name).series
     assert (latency.value, latency.buckets[-1]) == (7, 7)
+
+
+@pytest.mark.parametrize("name", [spec.name for spec in BY_SERVICE])
+def test_a_service_has_its_groups_at_zero(expiring, name):
+    """From its first span on and as long as it records any: `increase()` sees the first group, also after quiet days."""
+    store = expiring()
+    record = Recorder(store)
+    until = time.monotonic() + 3 * IDLE
+    while time.monotonic() < until:
+        record.many(1, "a")
+        kept(store)
+        (series,) = find(store, name).series
+        assert (series.labels, series.value) == ((("service", "shop"),), 0)
+    gone(store, SPAN_CALLS.name)
+    gone(store, name)
 
 
 def test_overflow_and_gauges_never_expire(expiring):
