@@ -33,19 +33,15 @@ def test_any_tree(operator, parents, left, right):
     """Both ways: which of the right are related to one of the left, and which of the left to one of the right."""
     views = [view(number, parent) for number, parent in enumerate(parents, 1)]
     family, spans = Family(views), list(map(from_view, views))
-    found = RELATIONS[operator], chosen(spans, left), chosen(spans, right), Trace(spans)
+    relation, sets = RELATIONS[operator], (chosen(spans, left), chosen(spans, right), Trace(spans))
     lefts, rights = chosen(views, left), chosen(views, right)
-    assert ids(found[0].of_right(*found[1:])) == [
+    assert [span.span_id for span in relation.of_right(*sets)] == [
         int(other.span_id, 16) for other in rights if any(related(operator, one, other, family) for one in lefts)
     ]
-    assert ids(found[0].of_left(*found[1:])) == [
+    assert [span.span_id for span in relation.of_left(*sets)] == [
         int(one.span_id, 16) for one in lefts if any(related(operator, one, other, family) for other in rights)
     ]
 
 
 def chosen(spans, numbers):
     return [span for number, span in enumerate(spans, 1) if number in numbers]
-
-
-def ids(spans):
-    return [span.span_id for span in spans]
