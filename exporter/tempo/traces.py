@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -40,12 +39,18 @@ async def trace_v2(request: Request) -> Response:
     return await _answer(request, _v2)
 
 
-async def _answer(request: Request, render: Callable[[str, Page[SpanView], bool], Response]) -> Response:
+class _Render(Protocol):
+    """Makes the answer of what was found of a trace."""
+
+    def __call__(self, trace_id: str, found: Page[SpanView], /, *, as_protobuf: bool) -> Response: ...
+
+
+async def _answer(request: Request, render: _Render) -> Response:
     trace_id, window, as_protobuf = _read_id(request), params.window(request), plain.wants_protobuf(request)
 
     def question(store: Store) -> Response:
         store.flush(plain.FLUSH_SECONDS)
-        return render(trace_id, _within(store.trace(trace_id), window), as_protobuf)
+        return render(trace_id, _within(store.trace(trace_id), window), as_protobuf=as_protobuf)
 
     return await ask(request, QUERIES, question)
 
@@ -59,7 +64,7 @@ def _within(found: Page[SpanView], window: Window | None) -> Page[SpanView]:
     return Page([], None, found.degraded)
 
 
-def _v1(trace_id: str, found: Page[SpanView], as_protobuf: bool) -> Response:  # noqa: FBT001  # one of a pair
+def _v1(trace_id: str, found: Page[SpanView], *, as_protobuf: bool) -> Response:
     if not found.items:
         return plain.not_found(f"trace {trace_id} not found")
     if as_protobuf:
@@ -67,7 +72,7 @@ def _v1(trace_id: str, found: Page[SpanView], as_protobuf: bool) -> Response:  #
     return plain.json({"batches": otlp.resource_spans(found.items, otlp.PROTO_JSON)}, degraded=found.degraded)
 
 
-def _v2(_trace_id: str, found: Page[SpanView], as_protobuf: bool) -> Response:  # noqa: FBT001
+def _v2(_trace_id: str, found: Page[SpanView], *, as_protobuf: bool) -> Response:
     return plain.protobuf(_response(found)) if as_protobuf else plain.json(_document(found))
 
 

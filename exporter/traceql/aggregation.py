@@ -60,7 +60,7 @@ def accumulator(metric: Metric, timeline: Timeline) -> Accumulator:
 def number(value: Value) -> float | None:
     """A value as metrics count it: durations in seconds; None where it is no number."""
     value = first(value)
-    if not is_number(value) or value != value:  # noqa: PLR0124  # NaN is none either
+    if not is_number(value) or math.isnan(value):
         return None
     return value / _SECOND if value.__class__ is Duration else float(value)
 

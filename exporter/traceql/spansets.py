@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -162,10 +163,10 @@ def _group(stage: GroupBy) -> Step:
 
 
 def group_key(value: Value) -> Any:
-    """What tells values apart: 1, 1.0 and true are three."""
+    """What tells values apart: 1, 1.0 and true are three, and all NaN are one."""
     if isinstance(value, list | dict):
         return type(value).__name__, repr(value)
-    return type(value).__name__, value if value == value else "NaN"  # noqa: PLR0124  # all NaN are one
+    return type(value).__name__, "NaN" if isinstance(value, float) and math.isnan(value) else value
 
 
 Evaluator = Callable[[Spans, Trace], Value]

@@ -32,30 +32,46 @@ def _parents(children: Spans, spans: Spans, trace: Trace) -> list[StoredSpan]:
 
 def _descendants(ancestors: Spans, spans: Spans, trace: Trace) -> list[StoredSpan]:
     known = set(map(id, ancestors))
-    verdicts: dict[int, bool] = {}
+    nearest: dict[int, int | None] = {}
+    """For each span that was passed the first known one above it. In a circle that may be the one that asks."""
 
-    def is_below(span: StoredSpan) -> bool:
-        passed, last = [], span
-        verdict = None
+    def above(span: StoredSpan) -> int | None:
+        passed: list[int] = []
+        last, found = span, None
         for last in trace.ancestors(span):
-            verdict = True if id(last) in known else verdicts.get(id(last))
-            if verdict is not None:
+            if id(last) in known:
+                found = id(last)
+                break
+            if id(last) in nearest:
+                found = nearest[id(last)]
                 break
             passed.append(id(last))
-        if verdict or trace.parent(last) is None:  # what was seen of a circle is told by where it was entered
-            verdicts.update(dict.fromkeys(passed, bool(verdict)))
-        return bool(verdict)
+        else:
+            if id(span) in known and trace.parent(last) is span:
+                found = id(span)
+        nearest.update(dict.fromkeys(passed, found))
+        return found
 
-    return [span for span in spans if is_below(span)]
+    return [span for span in spans if above(span) not in (None, id(span))]
 
 
 def _ancestors(descendants: Spans, spans: Spans, trace: Trace) -> list[StoredSpan]:
     known: set[int] = set()
+    circles: dict[int, int] = {}
+    """For each span of a circle the one that asked first: it is above the others, though not above itself."""
     for span in descendants:
-        for ancestor in trace.ancestors(span):
-            if id(ancestor) in known:
+        passed: list[int] = []
+        last = span
+        for last in trace.ancestors(span):
+            if id(last) in known:
+                if (first := circles.get(id(last), id(span))) != id(span):
+                    known.add(first)
                 break
-            known.add(id(ancestor))
+            passed.append(id(last))
+        else:
+            if trace.parent(last) is span:
+                circles.update(dict.fromkeys(passed, id(span)))
+        known.update(passed)
     return [span for span in spans if id(span) in known]
 
 

@@ -101,3 +101,12 @@ def traces(draw):
                 (label, service, name, parent and f"{letter}{parent}", start, duration, more, happened, linked)
             )
     return spans
+
+
+def fewest(spans, fails):
+    """As few of the spans as something still fails with: each is left out in turn."""
+    for span in spans:
+        rest = [each for each in spans if each is not span]
+        if fails(rest):
+            spans = rest
+    return spans

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from tracekeep.exporter.traceql import parse, search
+from tracekeep.exporter.traceql import search
 from tracekeep.storage.records import Event, Extra, FrameType, Link, Origin, SpanKind, SpanRecord, StatusCode
 
 MS = 1_000_000
@@ -156,9 +156,9 @@ def record(store, spans, *, base=BASE):
     assert store.flush(10.0)
 
 
-def sets_of(store, text, since, until):
+def sets_of(store, query, since, until):
     """What a search finds, as the naive evaluator tells it."""
-    result = search(store, parse(text), since_ns=since, until_ns=until, limit=10_000, spans_per_set=0)
+    result = search(store, query, since_ns=since, until_ns=until, limit=10_000, spans_per_set=0)
     assert not result.degraded
     return sorted(
         (trace.trace_id, sorted(span.span_id for span in each.spans), sorted(name for name, _ in each.attributes))

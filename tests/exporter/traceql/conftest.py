@@ -5,6 +5,7 @@ from tk_naive import Naive
 from tk_spans import die, everything
 from tk_traces import record, sets_of, world
 
+from tracekeep.exporter.traceql import parse
 from tracekeep.storage import Store, StoreSettings
 
 
@@ -27,4 +28,4 @@ def naive(worlds):
 @pytest.fixture(scope="session")
 def found(worlds):
     """Give what a search of a text finds, as the naive evaluator tells it."""
-    return lambda text, since=0, until=1 << 62: sets_of(worlds, text, since, until)
+    return lambda text, since=0, until=1 << 62: sets_of(worlds, parse(text), since, until)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 from tk_spans import Recorder, die
-from tk_traces import BASE, MS, trace_id
+from tk_traces import BASE, MS, labels, record, sets_of, trace_id
 
 from tracekeep.exporter.traceql import NO_ROOT, FoundSpan, ServiceStats, SpanSet, TraceQLError, parse, search
 from tracekeep.storage import QueryTimeout, Store, StoreSettings
@@ -90,6 +90,27 @@ def test_the_newest_come_first(worlds):
     found = search(worlds, parse("{ nestedSetParent < 0 }"), since_ns=0, until_ns=1 << 62, limit=3)
     assert [bytes.fromhex(trace.trace_id).decode()[0] for trace in found.traces] == ["i", "h", "f"]
     assert found.inspected_traces >= 3
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("{ name =~ `j1|j2` } !>> { }", "j2"),
+        ("{ name =~ `j1|j2` } >> { }", "j1 j3 j4"),
+        ("{ name =~ `j2|j3` } << { }", "j2 j3 j4"),
+    ],
+)
+def test_below_a_circle(query, expected, tmp_path):
+    """A span is not its own ancestor, whatever is known of the others that its parents' circle leads to."""
+    store = Store(tmp_path, StoreSettings()).start()
+    try:
+        parents = {"j1": "j3", "j2": "j3", "j3": "j4", "j4": "j2"}
+        record(store, [(label, "shop", label, parents[label], at, 1, {}) for at, label in enumerate(parents)])
+        sets = sets_of(store, parse(query), 0, 1 << 62)
+        assert labels((trace, spans) for trace, spans, _ in sets) == expected
+    finally:
+        store.close(1.0)
+        die(store)
 
 
 def test_a_metrics_query_is_none_for_traces(worlds):
