@@ -77,10 +77,10 @@ class Block:
             inners: the label text of each, each `%` doubled.
         """
         if _write_histograms is not None and self.quick is not None:
-            plain = _write_histograms(self._gaps.lines, inners, series)
+            plain: list[bytes | None] = _write_histograms(self._gaps.lines, inners, series)
         else:
             plain = [None] * len(series)
-        texts = [text or self._text(*each) for text, *each in zip(plain, series, inners, strict=True)]
+        texts = [text or self._text(each, inner) for text, each, inner in zip(plain, series, inners, strict=True)]
         if self.exemplars:
             for place, each in enumerate(series):
                 if each.exemplars and self._fits(each):

@@ -8,7 +8,7 @@ from itertools import chain
 from operator import is_
 
 from ..storage.views import Family, Series
-from .blocks import blocks
+from .blocks import Block, blocks
 from .groups import Group, exposed_type, state_label
 from .merging import agreeing, merged
 from .names import Labels, exposed_labels, is_plain, label_text, quoted
