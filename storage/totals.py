@@ -20,13 +20,14 @@ from .exemplars import exemplar_views
 from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec
 from .naming import TEMPO, Naming
 from .reading import Readers
-from .schema import commands, metrics, properties
+from .schema import commands, properties
 from .series import decode_labels
 from .views import Exemplar, Family, Series, Totals
 
 # Each scrape asks all this, and everything can have changed: the driver itself takes a third of SQLAlchemy's time.
 _PROPERTIES = "SELECT name, value FROM properties"
 _ACCOUNTING = "SELECT name, value FROM accounting"
+_DEFINED = "SELECT name, type, help, unit, policy, bounds FROM metrics WHERE updated > ?"
 _CHANGED = "SELECT metric, labels, start, updated, hidden, value, sum, buckets, exemplars FROM series WHERE updated > ?"
 _NO_EXEMPLARS: dict[int, Exemplar] = {}
 _METRIC, _BUCKETS = itemgetter(0), itemgetter(7)
@@ -104,15 +105,14 @@ class TotalsReader:
     def _read_specs(self, connection: Connection) -> set[str]:
         """Definitions that have changed; their names."""
         changed = set()
-        for row in connection.execute(select(metrics).where(metrics.c.updated > self._commit)):
-            bounds = msgspec.msgpack.decode(row.bounds, type=tuple[float, ...])
-            own = FAMILIES.get(row.name)
-            self._specs[row.name] = (
-                FamilySpec(row.name, row.help, bounds, row.unit, row.type, row.policy)
-                if own is None
-                else replace(own, bounds=bounds)
+        rows: Any = connection.exec_driver_sql(_DEFINED, (self._commit,)).cursor
+        for name, type_, help_, unit, policy, blob in rows:
+            bounds = msgspec.msgpack.decode(blob, type=tuple[float, ...])
+            own = FAMILIES.get(name)
+            self._specs[name] = (
+                FamilySpec(name, help_, bounds, unit, type_, policy) if own is None else replace(own, bounds=bounds)
             )
-            changed.add(row.name)
+            changed.add(name)
         return changed
 
     def _read_series(self, connection: Connection) -> set[str]:
