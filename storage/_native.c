@@ -297,6 +297,7 @@ module_exec(PyObject *module)
 static PyMethodDef module_methods[] = {
     {"scan", scan, METH_VARARGS, "See frames.py."},
     {"take_plain", take_plain, METH_VARARGS, "See intake.py."},
+    {"cumulative", cumulative, METH_O, "See totals.py."},
     {NULL, NULL, 0, NULL},
 };
 

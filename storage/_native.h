@@ -10,5 +10,6 @@
 #include <string.h>
 
 PyObject *take_plain(PyObject *module, PyObject *args);
+PyObject *cumulative(PyObject *module, PyObject *blobs);
 
 #endif

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate, groupby, repeat
+from itertools import accumulate, groupby
 from math import nan
 from operator import itemgetter
 from pathlib import Path
@@ -16,6 +16,7 @@ from sqlalchemy import Connection, select
 
 from . import engine
 from .batch import drops
+from .compiled import compiled
 from .exemplars import exemplar_views
 from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec
 from .naming import TEMPO, Naming
@@ -30,6 +31,8 @@ _ACCOUNTING = "SELECT name, value FROM accounting"
 _DEFINED = "SELECT name, type, help, unit, policy, bounds FROM metrics WHERE updated > ?"
 _CHANGED = "SELECT metric, labels, start, updated, hidden, value, sum, buckets, exemplars FROM series WHERE updated > ?"
 _NO_EXEMPLARS: dict[int, Exemplar] = {}
+_in_c = compiled(__package__, "cumulative")
+"""Adds the counts of plain buckets up; None where one of them has something odd."""
 _METRIC, _BUCKETS = itemgetter(0), itemgetter(7)
 # Rows that are taken over at a time: some tenths of a ms.
 _PIECE = 256
@@ -129,8 +132,9 @@ class TotalsReader:
     def _take(self, metric: str, rows: list[tuple[Any, ...]]) -> None:
         """Take rows of one metric over."""
         members = self._known.setdefault(metric, {})
-        counted = _cumulative(list(map(_BUCKETS, rows))) if self._specs[metric].has_buckets else repeat(())
-        for (_, labels, start, updated, hidden, value, total, _, exemplars), counts in zip(rows, counted):  # noqa: B905
+        has_buckets = self._specs[metric].has_buckets
+        counted = cumulative(list(map(_BUCKETS, rows))) if has_buckets else [()] * len(rows)
+        for (_, labels, start, updated, hidden, value, total, _, exemplars), counts in zip(rows, counted, strict=True):
             if hidden:
                 members.pop(labels, None)
                 continue
@@ -157,15 +161,20 @@ class TotalsReader:
         return own + [self._families[name] for name in sorted(self._families) if name not in FAMILIES]
 
 
-def _cumulative(blobs: Sequence[bytes | None]) -> Iterator[tuple[float, ...]]:
+def cumulative(blobs: list[bytes | None]) -> Sequence[tuple[float, ...]]:
     """The counts that stored buckets have up to each bound; none where there are no buckets.
 
-    Together the buckets are one msgpack array: decoding it costs a fraction of decoding each.
+    Raises:
+        msgspec.MsgspecError: one of the blobs is no msgpack array of numbers.
     """
+    plain: list[tuple[float, ...]] | None = _in_c(blobs) if _in_c is not None else None
+    return plain if plain is not None else cumulative_in_python(blobs)
+
+
+def cumulative_in_python(blobs: list[bytes | None]) -> Sequence[tuple[float, ...]]:
+    """The same. Together the blobs are one msgpack array: decoding it costs a fraction of decoding each."""
     array = _ARRAY + len(blobs).to_bytes(4, "big") + b"".join([blob or _EMPTY for blob in blobs])
-    for counts in _decode_all(array):
-        del counts[-1:]
-        yield tuple(accumulate(counts))
+    return [tuple(accumulate(counts[:-1])) for counts in _decode_all(array)]
 
 
 def _family(spec: FamilySpec, members: list[Series]) -> Family:
