@@ -22,8 +22,8 @@ _LONGEST_EXEMPLAR = 128
 # From this many digits on Go writes an exponent.
 _LONGEST_WHOLE = 6
 
-_fill = compiled(__package__, "fill")
-"""Does what `Gaps.fill` and `%` do, for lines that have nothing odd; None for others."""
+_write_histograms = compiled(__package__, "write_histograms")
+"""Writes the lines of plain histograms; None instead of those that have something odd."""
 
 Numbers = tuple[float, ...]
 Numbering = Callable[[Series], tuple[Numbers, Numbers]]
@@ -69,28 +69,35 @@ class Block:
         """Of the samples, as on the page but without quotes."""
         return tuple(dict.fromkeys(name for name, _ in self.lines))
 
-    def write(self, series: Series, inner: bytes) -> bytes:
-        """The lines of a series.
+    def write(self, series: tuple[Series, ...], inners: tuple[bytes, ...]) -> list[bytes]:
+        """The lines of each of some series.
 
         Args:
             series: whose values to write.
-            inner: its label text, each `%` doubled.
+            inners: the label text of each, each `%` doubled.
         """
-        fits = self.buckets is None or len(series.buckets) == self.buckets
-        cells = self.quick(series) if self.quick is not None and fits else ()
-        if cells:
-            gaps = self._gaps
-            text = (_fill and _fill(gaps.lines, inner, cells)) or gaps.fill(inner) % cells
+        if _write_histograms is not None and self.quick is not None:
+            plain: list[bytes | None] = _write_histograms(self._gaps.lines, inners, series)
         else:
-            text = self._slowly(series, inner)
-        if self.exemplars and series.exemplars and fits:
-            return _with_exemplars(text, series.exemplars, self.exemplars)
-        return text
+            plain = [None] * len(series)
+        texts = [text or self._text(each, inner) for text, each, inner in zip(plain, series, inners, strict=True)]
+        if self.exemplars:
+            for place, each in enumerate(series):
+                if each.exemplars and self._fits(each):
+                    texts[place] = _with_exemplars(texts[place], each.exemplars, self.exemplars)
+        return texts
+
+    def _text(self, series: Series, inner: bytes) -> bytes:
+        cells = self.quick(series) if self.quick is not None and self._fits(series) else ()
+        return self._gaps.fill(inner) % cells if cells else self._slowly(series, inner)
+
+    def _fits(self, series: Series) -> bool:
+        """Whether it has its family's buckets."""
+        return self.buckets is None or len(series.buckets) == self.buckets
 
     def _slowly(self, series: Series, inner: bytes) -> bytes:
         counts, others = self.numbers(series)
-        misfit = self.buckets is not None and len(series.buckets) != self.buckets
-        if misfit or (self.dated and series.start_ns <= 0):
+        if not self._fits(series) or (self.dated and series.start_ns <= 0):
             return self._irregular(series, inner, (*counts, *others))
         if type(sum(counts)) is int or (counts := _whole(counts)):
             return self._gaps.fill(inner) % (*counts, *[number(each) for each in others])
@@ -103,7 +110,7 @@ class Block:
     def _irregular(self, series: Series, inner: bytes, numbers: Numbers) -> bytes:
         """A series without a start time, or with buckets that aren't its family's: only what is certain."""
         lines = self.lines
-        if self.buckets is not None and len(series.buckets) != self.buckets:
+        if not self._fits(series):
             numbers, lines = numbers[len(series.buckets) :], lines[self.buckets :]
         if self.dated and series.start_ns <= 0:
             numbers, lines = numbers[:-1], lines[:-1]

@@ -58,7 +58,7 @@ class Renderer:
             self._arrange(families)
             shared = Pass(self._kept_bytes)
             pieces = chain.from_iterable(writer.write(families, names, shared) for writer in self._writers)
-            end = (b"# EOF\n",) if self._exposition.format is Format.OPENMETRICS else ()
+            end = ((b"# EOF\n",),) if self._exposition.format is Format.OPENMETRICS else ()
             return list(_chunks(chain(pieces, end)))
 
     def _arrange(self, families: Sequence[Family]) -> None:
@@ -80,12 +80,12 @@ class Renderer:
         return writer
 
 
-def _chunks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+def _chunks(pieces: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
     gathered: list[bytes] = []
     size = 0
     for piece in pieces:
-        gathered.append(piece)
-        size += len(piece)
+        gathered += piece
+        size += sum(map(len, piece))
         if size >= _CHUNK_BYTES:
             yield b"".join(gathered)
             gathered, size = [], 0

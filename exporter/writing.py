@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from itertools import chain, zip_longest
+from itertools import chain
 from operator import is_
 
 from ..storage.views import Family, Series
@@ -49,13 +49,14 @@ class Pass:
 class _Entry:
     """A series as it was written last: one text for each block."""
 
-    __slots__ = ("identity", "inner", "series", "texts")
+    __slots__ = ("identity", "inner", "labels", "series", "texts")
 
-    def __init__(self, series: Series, inner: bytes, identity: int, blocks: Sequence[Block]) -> None:
-        self.series = series
+    def __init__(self, labels: Labels, inner: bytes, identity: int, blocks: int) -> None:
+        self.labels = labels
         self.inner = inner
         self.identity = identity
-        self.texts = [block.write(series, inner) for block in blocks]
+        self.series: Series | None = None
+        self.texts = [b""] * blocks
 
     @property
     def size(self) -> int:
@@ -80,8 +81,8 @@ class GroupWriter:
         self._entries: dict[Labels, _Entry] = {}
         self._last: tuple[Sequence[Series], list[_Entry], int] = ((), [], 0)
 
-    def write(self, families: Sequence[Family], names: frozenset[str], shared: Pass) -> Iterator[bytes]:
-        """The group's part in pieces."""
+    def write(self, families: Sequence[Family], names: frozenset[str], shared: Pass) -> Iterator[Sequence[bytes]]:
+        """The group's part in pieces, each of several texts."""
         wanted = [self._wanted(block, names) for block in self._blocks]
         if not any(wanted):
             return
@@ -89,7 +90,7 @@ class GroupWriter:
         for number, (block, samples) in enumerate(zip(self._blocks, wanted, strict=True)):
             if samples and (number == 0 or any(entry.texts[number] for entry in entries)):
                 only = _beginnings(samples) if len(samples) < len(block.names) else ()
-                yield block.head.encode("utf-8", "replace")
+                yield (block.head.encode("utf-8", "replace"),)
                 yield from _pieces(entries, number, only)
 
     def _wanted(self, block: Block, names: frozenset[str]) -> tuple[str, ...]:
@@ -110,28 +111,39 @@ class GroupWriter:
         if series is before:
             shared.left -= size
             return known
-        found = self._rewritten(series, known, shared)
-        others = len(found) != len(known) or not all(map(is_, found, known))
+        found = self._matched(series, known)
+        others = found is not known
         if others and not self._merging and len({entry.identity for entry in found}) < len(found):
             self._merging = True
             return self._up_to_date(families, shared)
+        self._rewrite(series, found, shared)
         self._keep(series, found, shared, others=others)
         return found
 
-    def _rewritten(self, series: Sequence[Series], before: list[_Entry], shared: Pass) -> list[_Entry]:
-        """An entry for each series. Mostly they are those of last time, in the same order."""
-        blocks, known, found = self._blocks, self._entries, []
-        for place, (each, entry) in enumerate(zip_longest(series, before[: len(series)]), 1):
-            if entry is None or entry.series.labels is not each.labels:
-                entry = known.get(each.labels) or self._admitted(each)  # noqa: PLW2901
-            if entry.series is not each and entry.series != each:
-                entry.series, inner, texts = each, entry.inner, entry.texts
-                for number, block in enumerate(blocks):
-                    texts[number] = block.write(each, inner)
-            found.append(entry)
-            if place % _SERIES_A_PIECE == 0:
-                shared.breathe()
+    def _matched(self, series: Sequence[Series], before: list[_Entry]) -> list[_Entry]:
+        """An entry for each series. Mostly they are those of last time, in the same order, and `before` itself."""
+        labels = [each.labels for each in series]
+        if len(labels) == len(before) and all(map(is_, labels, [entry.labels for entry in before])):
+            return before
+        found = [self._entries.get(each) or self._admitted(each) for each in labels]
+        for entry, each in zip(found, labels, strict=True):
+            entry.labels = each  # equal, but next time it shall be the same
         return found
+
+    def _rewrite(self, series: Sequence[Series], entries: list[_Entry], shared: Pass) -> None:
+        """Write the series that have changed."""
+        changed = [
+            (entry, each)
+            for entry, each in zip(entries, series, strict=True)
+            if entry.series is not each and entry.series != each
+        ]
+        for start in range(0, len(changed), _SERIES_A_PIECE):
+            piece = changed[start : start + _SERIES_A_PIECE]
+            members, inners = tuple([each for _, each in piece]), tuple([entry.inner for entry, _ in piece])
+            for number, block in enumerate(self._blocks):
+                for (entry, each), text in zip(piece, block.write(members, inners), strict=True):
+                    entry.series, entry.texts[number] = each, text
+            shared.breathe()
 
     def _keep(self, series: Sequence[Series], found: list[_Entry], shared: Pass, *, others: bool) -> None:
         """Hold on to as much text as there is room for."""
@@ -140,14 +152,14 @@ class GroupWriter:
             shared.left -= size
             self._last = (series, found, size)
             if others:
-                self._entries = {entry.series.labels: entry for entry in found}
+                self._entries = {entry.labels: entry for entry in found}
             return
         self._last, self._entries = ((), [], 0), {}
         for entry in found:
             shared.left -= entry.size
             if shared.left < 0:
                 break
-            self._entries[entry.series.labels] = entry
+            self._entries[entry.labels] = entry
 
     def _series(self, families: Sequence[Family]) -> Sequence[Series]:
         members = [families[number].series for number in self.group.members]
@@ -163,10 +175,10 @@ class GroupWriter:
     def _exposed(self, labels: Labels) -> Labels:
         return exposed_labels(labels, self._escaping, self._renamed)
 
-    def _admitted(self, series: Series) -> _Entry:
-        labels = self._exposed(series.labels)
+    def _admitted(self, recorded: Labels) -> _Entry:
+        labels = self._exposed(recorded)
         inner = label_text(labels).replace("%", "%%").encode("utf-8", "replace")
-        return _Entry(series, inner, hash(_canonical(labels)), self._blocks)
+        return _Entry(recorded, inner, hash(_canonical(labels)), len(self._blocks))
 
 
 def _canonical(labels: Labels) -> Labels:
@@ -174,10 +186,10 @@ def _canonical(labels: Labels) -> Labels:
     return tuple(sorted(pair for pair in labels if pair[1]))
 
 
-def _pieces(entries: list[_Entry], number: int, only: tuple[bytes, ...]) -> Iterator[bytes]:
+def _pieces(entries: list[_Entry], number: int, only: tuple[bytes, ...]) -> Iterator[Sequence[bytes]]:
     for start in range(0, len(entries), _SERIES_A_PIECE):
-        piece = b"".join([entry.texts[number] for entry in entries[start : start + _SERIES_A_PIECE]])
-        yield _filtered(piece, only) if only else piece
+        piece = [entry.texts[number] for entry in entries[start : start + _SERIES_A_PIECE]]
+        yield [_filtered(text, only) for text in piece] if only else piece
 
 
 def _beginnings(samples: Sequence[str]) -> tuple[bytes, ...]:
@@ -187,6 +199,6 @@ def _beginnings(samples: Sequence[str]) -> tuple[bytes, ...]:
     return tuple(each.encode("utf-8", "replace") for each in found)
 
 
-def _filtered(piece: bytes, only: tuple[bytes, ...]) -> bytes:
-    lines = [line for line in piece.split(b"\n") if line.startswith(only)]
+def _filtered(text: bytes, only: tuple[bytes, ...]) -> bytes:
+    lines = [line for line in text.split(b"\n") if line.startswith(only)]
     return b"".join([line + b"\n" for line in lines])

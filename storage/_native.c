@@ -300,6 +300,7 @@ static PyMethodDef module_methods[] = {
     {"take_plain", take_plain, METH_VARARGS, "See intake.py."},
     {"in_order", in_order, METH_O, "See fold.py."},
     {"add_counts", add_counts, METH_VARARGS, "See sketch.py."},
+    {"cumulative", cumulative, METH_O, "See totals.py."},
     {NULL, NULL, 0, NULL},
 };
 

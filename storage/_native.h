@@ -12,5 +12,6 @@
 PyObject *take_plain(PyObject *module, PyObject *args);
 PyObject *in_order(PyObject *module, PyObject *rows);
 PyObject *add_counts(PyObject *module, PyObject *args);
+PyObject *cumulative(PyObject *module, PyObject *blobs);
 
 #endif

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, groupby
 from math import nan
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,29 @@ from sqlalchemy import Connection, select
 
 from . import engine
 from .batch import drops
+from .compiled import compiled
 from .exemplars import exemplar_views
 from .families import ACCEPTED, DROPPED, FAMILIES, STORED, TRUNCATED, FamilySpec
 from .naming import TEMPO, Naming
 from .reading import Readers
-from .schema import accounting, commands, metrics, properties
+from .schema import commands, properties
 from .series import decode_labels
 from .views import Exemplar, Family, Series, Totals
 
-# Each scrape reads what has changed, which can be everything: by the driver's own cursor, a third of the time.
+# Each scrape asks all this, and everything can have changed: the driver itself takes a third of SQLAlchemy's time.
+_PROPERTIES = "SELECT name, value FROM properties"
+_ACCOUNTING = "SELECT name, value FROM accounting"
+_DEFINED = "SELECT name, type, help, unit, policy, bounds FROM metrics WHERE updated > ?"
 _CHANGED = "SELECT metric, labels, start, updated, hidden, value, sum, buckets, exemplars FROM series WHERE updated > ?"
 _NO_EXEMPLARS: dict[int, Exemplar] = {}
-_unpack = msgspec.msgpack.Decoder().decode
+_in_c = compiled(__package__, "cumulative")
+"""Adds the counts of plain buckets up; None where one of them has something odd."""
+_METRIC, _BUCKETS = itemgetter(0), itemgetter(7)
+# Rows that are taken over at a time: some tenths of a ms.
+_PIECE = 256
+_decode_all = msgspec.msgpack.Decoder(list[list[int | float]]).decode
+_ARRAY, _EMPTY = b"\xdd", b"\x90"
+"""msgpack's: an array, whose length follows in four bytes; an empty array."""
 
 
 class TotalsReader:
@@ -77,7 +89,7 @@ class TotalsReader:
             return msgspec.structs.replace(self._totals, stale=True) if self._commit >= 0 else None
 
     def _refresh(self, connection: Connection) -> None:
-        known = {row.name: row.value for row in connection.execute(select(properties))}
+        known = _figures(connection, _PROPERTIES)
         commit = known.get("commit", 0)
         if commit == self._commit:
             return
@@ -88,7 +100,7 @@ class TotalsReader:
             self._families[name] = _family(self._specs[name], list(self._known[name].values()))
         for name in [name for name, family in self._families.items() if not family.series]:
             del self._families[name], self._known[name]
-        figures = {row.name: row.value for row in connection.execute(select(accounting))}
+        figures = _figures(connection, _ACCOUNTING)
         self._own = {family.name: self._kept(family) for family in _own(figures, commit)}
         self._commit = commit
         self._totals = Totals(self._naming.give([*self._ordered(), *self._own.values()]), commit)
@@ -96,41 +108,46 @@ class TotalsReader:
     def _read_specs(self, connection: Connection) -> set[str]:
         """Definitions that have changed; their names."""
         changed = set()
-        for row in connection.execute(select(metrics).where(metrics.c.updated > self._commit)):
-            bounds = msgspec.msgpack.decode(row.bounds, type=tuple[float, ...])
-            own = FAMILIES.get(row.name)
-            self._specs[row.name] = (
-                FamilySpec(row.name, row.help, bounds, row.unit, row.type, row.policy)
-                if own is None
-                else replace(own, bounds=bounds)
+        rows: Any = connection.exec_driver_sql(_DEFINED, (self._commit,)).cursor
+        for name, type_, help_, unit, policy, blob in rows:
+            bounds = msgspec.msgpack.decode(blob, type=tuple[float, ...])
+            own = FAMILIES.get(name)
+            self._specs[name] = (
+                FamilySpec(name, help_, bounds, unit, type_, policy) if own is None else replace(own, bounds=bounds)
             )
-            changed.add(row.name)
+            changed.add(name)
         return changed
 
     def _read_series(self, connection: Connection) -> set[str]:
         """Series that have changed or gone; the names of their metrics."""
         changed = set()
-        rows: Any = connection.exec_driver_sql(_CHANGED, (self._commit,)).cursor
-        for metric, labels, start, updated, hidden, value, total, buckets, exemplars in rows:
-            spec = self._specs.get(metric)
-            if spec is None:
-                continue
-            changed.add(metric)
-            members = self._known.setdefault(metric, {})
+        cursor: Any = connection.exec_driver_sql(_CHANGED, (self._commit,)).cursor
+        while rows := cursor.fetchmany(_PIECE):
+            for metric, members in groupby(rows, _METRIC):
+                if metric in self._specs:
+                    self._take(metric, list(members))
+                    changed.add(metric)
+        return changed
+
+    def _take(self, metric: str, rows: list[tuple[Any, ...]]) -> None:
+        """Take rows of one metric over."""
+        members = self._known.setdefault(metric, {})
+        has_buckets = self._specs[metric].has_buckets
+        counted = cumulative(list(map(_BUCKETS, rows))) if has_buckets else [()] * len(rows)
+        for (_, labels, start, updated, hidden, value, total, _, exemplars), counts in zip(rows, counted, strict=True):
             if hidden:
                 members.pop(labels, None)
                 continue
             before = members.get(labels)
             members[labels] = Series(
-                labels=before.labels if before is not None else decode_labels(labels),
-                value=nan if value is None else value,
-                sum=total,
-                buckets=_cumulative(buckets) if buckets is not None and spec.has_buckets else (),
-                start_ns=start,
-                exemplars=exemplar_views(exemplars) if exemplars is not None else _NO_EXEMPLARS,
-                version=updated,
+                before.labels if before is not None else decode_labels(labels),
+                nan if value is None else value,
+                total,
+                counts,
+                start,
+                exemplar_views(exemplars) if exemplars is not None else _NO_EXEMPLARS,
+                updated,
             )
-        return changed
 
     def _kept(self, family: Family) -> Family:
         """The family as it was, where its numbers are the same."""
@@ -144,12 +161,29 @@ class TotalsReader:
         return own + [self._families[name] for name in sorted(self._families) if name not in FAMILIES]
 
 
-def _cumulative(blob: bytes) -> tuple[float, ...]:
-    return tuple(accumulate(_unpack(blob)[:-1]))
+def cumulative(blobs: list[bytes | None]) -> Sequence[tuple[float, ...]]:
+    """The counts that stored buckets have up to each bound; none where there are no buckets.
+
+    Raises:
+        msgspec.MsgspecError: one of the blobs is no msgpack array of numbers.
+    """
+    plain: list[tuple[float, ...]] | None = _in_c(blobs) if _in_c is not None else None
+    return plain if plain is not None else cumulative_in_python(blobs)
+
+
+def cumulative_in_python(blobs: list[bytes | None]) -> Sequence[tuple[float, ...]]:
+    """The same. Together the blobs are one msgpack array: decoding it costs a fraction of decoding each."""
+    array = _ARRAY + len(blobs).to_bytes(4, "big") + b"".join([blob or _EMPTY for blob in blobs])
+    return [tuple(accumulate(counts[:-1])) for counts in _decode_all(array)]
 
 
 def _family(spec: FamilySpec, members: list[Series]) -> Family:
     return Family(spec.name, spec.type, spec.help, spec.unit, spec.bounds, members)
+
+
+def _figures(connection: Connection, query: str) -> dict[str, int]:
+    cursor: Any = connection.exec_driver_sql(query).cursor
+    return dict(cursor.fetchall())
 
 
 def _own(figures: Mapping[str, int], commit: int) -> list[Family]:

@@ -31,12 +31,14 @@ class Counted(Renderer):
     def written(self, monkeypatch, *families):
         from tracekeep.exporter import blocks
 
-        calls = []
+        written = []
         write = blocks.Block.write
-        monkeypatch.setattr(blocks.Block, "write", lambda *given: calls.append(given) or write(*given))
+        monkeypatch.setattr(
+            blocks.Block, "write", lambda block, series, inners: written.extend(series) or write(block, series, inners)
+        )
         page(self, *families)
         monkeypatch.undo()
-        return len(calls)
+        return len(written)
 
 
 def test_only_what_has_changed_is_written(monkeypatch):

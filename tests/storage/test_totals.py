@@ -1,12 +1,14 @@
 import itertools
 import time
 
+import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tk_spans import CLIENT, ERROR, SERVER, Recorder, check_kept, counter, die, everything, exception
 from tk_wait import eventually
 
-from tracekeep.storage import Unavailable, reads
+from tracekeep.storage import Unavailable, reads, totals
 from tracekeep.storage.aggregates import Aggregates
 from tracekeep.storage.families import (
     EXCEPTIONS,
@@ -17,6 +19,7 @@ from tracekeep.storage.families import (
     SPAN_CALLS,
     SPAN_LATENCY,
 )
+from tracekeep.storage.series import encode_buckets
 
 services = itertools.count()
 durations = st.integers(0, 20_000_000_000) | st.sampled_from(
@@ -187,3 +190,36 @@ def test_truncated_values_are_counted(store):
     eventually(lambda: store.flush(1) and counter(store, "tracekeep_values_truncated") == 3, 5)
     assert store.accounting().truncated == 3
     assert len(everything(store)) == 2
+
+
+counts = st.integers(0, 300) | st.sampled_from([-1, 0.5, 2**16, 2**32, 2**63, 2**64 - 1]) | st.floats(0, 1e9)
+stored = st.lists(st.integers(0, 1 << 40), max_size=40).map(encode_buckets) | st.none() | st.just(b"\x90")
+odd = st.lists(counts, max_size=20).map(msgspec.msgpack.encode) | st.binary(max_size=8)
+
+
+@given(plain=st.lists(st.lists(counts, max_size=40), max_size=5))
+def test_buckets_are_added_up(plain):
+    """However they are stored: up to each bound, without what is past the last."""
+    blobs = [msgspec.msgpack.encode(each) for each in plain]
+    assert list(totals.cumulative(blobs)) == [tuple(itertools.accumulate(each[:-1])) for each in plain]
+
+
+@given(blobs=st.lists(stored | odd, max_size=4))
+def test_both_ways_add_the_same_up(native, blobs):
+    """What C has an answer to is what Python finds of each by itself; whatever else it leaves to Python."""
+    found = native("tracekeep.storage", "cumulative")(blobs)
+    if found is not None:
+        assert found == [each for blob in blobs for each in totals.cumulative_in_python([blob])]
+        assert all(type(count) is int for each in found for count in each)
+
+
+def test_plain_buckets_are_added_up_in_c(native):
+    """Else the property above would say nothing."""
+    cumulative = native("tracekeep.storage", "cumulative")
+    lists = [[1], [0, 127, 128, 255, 256], [65_535, 65_536, 1 << 32, 1 << 63, 7], [3] * 40]
+    blobs = [encode_buckets(each) for each in lists]
+    assert cumulative(blobs) == [tuple(itertools.accumulate(each[:-1])) for each in lists]
+    for blob in (None, b"", b"\x90", blobs[1][:-1], blobs[1] + b"\x01", encode_buckets([0.5, 1]), b"\xdc\xff\xff\x01"):
+        assert cumulative([*blobs, blob]) is None
+    with pytest.raises(TypeError):
+        cumulative(tuple(blobs))
