@@ -73,7 +73,7 @@ def test_span_series_expire_too(expiring):
 
 @pytest.mark.parametrize("name", [spec.name for spec in BY_SERVICE])
 def test_a_service_has_its_groups_at_zero(expiring, name):
-    """From its first span on and as long as it records any: `increase()` sees the first group, also after quiet days."""
+    """From its first span on, as long as it records any: `increase()` sees the first group, also after quiet days."""
     store = expiring()
     record = Recorder(store)
     until = time.monotonic() + 3 * IDLE
