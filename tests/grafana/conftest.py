@@ -16,8 +16,6 @@ from tk_prometheus import Prometheus, free_port
 from tk_wait import eventually
 
 EMPTY_BY_DESIGN = {
-    ("errors", "Regressed groups"): "until an error comes back that was resolved",
-    ("errors", "Groups that are regressed"): "the same",
     ("graph", "p95 of messages' ways"): "until a service sends another one a message",
     ("runtime", "Gauges by worker"): "until the application has a gauge of that kind",
     ("tracekeep", "Overflow"): "until a metric has more series than its limit",

@@ -95,10 +95,15 @@ def test_exemplars_are_there(place, opened, name):
 @pytest.mark.parametrize("name", BOARDS)
 def test_metrics_and_labels_are_exposed(place, opened, name):
     """No query names a metric or a label that the shop or its guest doesn't expose."""
-    known = _Known(place.prometheus)
     texts = [query.text for query in queries(name, BOARDS[name])]
-    for text in [*texts, *_variable_queries(BOARDS[name])]:
-        assert known.unknown(promql.parse(opened[name].fill(text))) == [], text
+    parsed = {text: promql.parse(opened[name].fill(text)) for text in [*texts, *_variable_queries(BOARDS[name])]}
+
+    def none_unknown():
+        known = _Known(place.prometheus)
+        assert not {text: unknown for text, node in parsed.items() if (unknown := known.unknown(node))}
+        return True
+
+    place.patiently(none_unknown)
 
 
 @pytest.mark.parametrize(
