@@ -24,6 +24,7 @@ SUFFIXES = {
     "histogram": ("_bucket", "_count", "_sum"),
     "summary": ("_count", "_sum"),
     "gaugehistogram": ("_bucket", "_gcount", "_gsum"),
+    "barecounter": ("",),
     "gauge": ("",),
     "info": ("_info",),
     "stateset": ("",),
@@ -32,7 +33,13 @@ SUFFIXES = {
 DATED = frozenset({"counter", "histogram", "summary"})
 """Types that can have `_created`."""
 _RANKS = {type_: rank for rank, type_ in enumerate(SUFFIXES)}
-_IN_TEXT = {"info": "gauge", "stateset": "gauge", "gaugehistogram": "histogram", "unknown": "untyped"}
+_IN_TEXT = {
+    "barecounter": "counter",
+    "info": "gauge",
+    "stateset": "gauge",
+    "gaugehistogram": "histogram",
+    "unknown": "untyped",
+}
 # These belong to the recorded name: they are escaped with it.
 _SUFFIXED = {"counter": "_total", "info": "_info"}
 
@@ -88,7 +95,7 @@ def exposed_type(group: Group, exposition: Exposition) -> str:
         return _IN_TEXT.get(group.type, group.type)
     if group.type == "stateset" and state_label(group, exposition.escaping) != group.name:
         return "gauge"
-    return group.type
+    return "unknown" if group.type == "barecounter" else group.type
 
 
 def state_label(group: Group, escaping: Escaping) -> str:
@@ -103,8 +110,12 @@ def _rank(family: Family) -> tuple[bool, bool, int, str]:
 
 
 def _base(family: Family, escaping: Escaping) -> str:
-    suffix = _SUFFIXED.get(family_type(family), "")
-    return metric_name(f"{family.name}{suffix}", escaping).removesuffix(suffix) or "_"
+    type_ = family_type(family)
+    suffix = _SUFFIXED.get(type_, "")
+    found = metric_name(f"{family.name}{suffix}", escaping).removesuffix(suffix)
+    if type_ == "barecounter" and found == "_total":
+        return "_"  # parsers take the suffix off a counter, and nothing would be left
+    return found or "_"
 
 
 def _free(base: str, type_: str, taken: set[str], *, created: bool) -> str:

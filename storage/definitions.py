@@ -25,6 +25,7 @@ REJECT_REASONS = (
 
 SUFFIXES = {
     "counter": ("", "_total", "_created"),
+    "barecounter": ("", "_created"),
     "histogram": ("", "_bucket", "_count", "_sum", "_created"),
     "gaugehistogram": ("", "_bucket", "_gcount", "_gsum"),
     "summary": ("", "_count", "_sum", "_created"),

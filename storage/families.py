@@ -21,7 +21,7 @@ OVERFLOW: Labels = (("otel_metric_overflow", "true"),)
 """Labels of the series that takes the remainder past the limit (OpenTelemetry metrics SDK, "overflow attribute")."""
 
 
-_TOTAL_TYPES = frozenset({"counter", "histogram", "summary"})
+_TOTAL_TYPES = frozenset({"counter", "barecounter", "histogram", "summary"})
 _BUCKET_TYPES = frozenset({"histogram", "gaugehistogram"})
 
 

@@ -214,7 +214,8 @@ class MetricFamily(msgspec.Struct, array_like=True):
     name: str
     """As exposed, without `_total`, `_bucket` or `_info`."""
     type: str
-    """`counter`, `gauge`, `histogram`, `gaugehistogram`, `summary`, `info`, `stateset` or `unknown`."""
+    """`counter`, `barecounter` (a counter that has no `_total`), `gauge`, `histogram`, `gaugehistogram`, `summary`,
+    `info`, `stateset` or `unknown`."""
     help: str
     unit: str
     policy: str

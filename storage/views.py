@@ -328,7 +328,8 @@ class Family(msgspec.Struct, frozen=True):
     name: str
     """As exposed, without `_total`, `_bucket` or `_info`."""
     type: str
-    """`counter`, `gauge`, `histogram`, `gaugehistogram`, `summary`, `info`, `stateset` or `unknown`."""
+    """`counter`, `barecounter` (a counter that has no `_total`), `gauge`, `histogram`, `gaugehistogram`, `summary`,
+    `info`, `stateset` or `unknown`."""
     help: str
     unit: str
     bounds: tuple[float, ...]

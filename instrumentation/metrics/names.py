@@ -1,7 +1,8 @@
 """How names of OpenTelemetry become names of Prometheus: the four translation strategies of its specification.
 
 Rules: "Prometheus and OpenMetrics Compatibility" and "Metrics Exporter - Prometheus" of OpenTelemetry. Names are
-given as records have them: without `_total`, which a counter gets when it is exposed.
+given as records have them: without `_total`, which a counter gets when it is exposed; strategies without suffixes leave
+them as they are.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Names:
     def __init__(self, strategy: str) -> None:
         self._escapes = strategy.startswith("UnderscoreEscaping")
         self._suffixes = strategy.endswith("WithSuffixes")
+        self.counter = "counter" if self._suffixes else "barecounter"
+        """Type of what counts."""
 
     def metric(self, name: str, unit: str, kind: str) -> tuple[str, str]:
         """Name and unit of a metric.
@@ -49,10 +52,10 @@ class Names:
             kind: `gauge` for a gauge, `counter` for what becomes a counter; anything else.
         """
         found = escape_metric(name) if self._escapes else name
-        if kind == "counter":
-            found = found.removesuffix("_total")
         if not self._suffixes:
             return found, ""
+        if kind == "counter":
+            found = found.removesuffix("_total")
         suffix = _RATIO if unit == "1" and kind == "gauge" else map_unit(unit)
         if suffix and not found.endswith(f"_{suffix}"):
             found = f"{found}_{suffix}"

@@ -249,7 +249,7 @@ class Converter:
         kind = "counter" if counter else "gauge" if isinstance(data, export.Gauge) else "other"
         name, unit = self._names.metric(metric.name, metric.unit or "", kind)
         histogram = isinstance(data, export.Histogram | export.ExponentialHistogram)
-        type_ = "counter" if counter else "histogram" if histogram else "gauge"
+        type_ = self._names.counter if counter else "histogram" if histogram else "gauge"
         reading = Reading(checked_name(name), type_, checked_help(metric.description), unit, points={})
         reading.is_added_to = isinstance(data, export.Sum) and type_ == "gauge"
         for point in data.data_points:

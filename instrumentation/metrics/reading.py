@@ -10,7 +10,7 @@ import msgspec
 
 from ...storage.families import FAMILIES, Labels, bounded
 
-CUMULATIVE = frozenset({"counter", "histogram", "summary"})
+CUMULATIVE = frozenset({"counter", "barecounter", "histogram", "summary"})
 """Types whose points are journaled as what was added; all others as they are."""
 TYPES = CUMULATIVE | {"gauge", "gaugehistogram", "info", "stateset", "unknown"}
 
@@ -27,6 +27,7 @@ _MAX_FAMILIES = 5000
 
 _SUFFIXES = {
     "counter": ("_total", "_created"),
+    "barecounter": ("_created",),
     "summary": ("_sum", "_count", "_created"),
     "histogram": ("_bucket", "_sum", "_count", "_created"),
     "gaugehistogram": ("_bucket", "_gsum", "_gcount"),

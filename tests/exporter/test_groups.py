@@ -66,6 +66,16 @@ def test_a_name_that_is_anothers_sample_is_numbered():
     assert names([family("a_created", "gauge"), family("a")], created=True) == ["a", "a_created_2"]
 
 
+@expositions
+def test_a_counter_without_its_suffix(exposition):
+    """Its sample is called as it is; OpenMetrics, where no counter may be, says that nobody knows what it is."""
+    page = render([family("a"), family("orders", "barecounter")], exposition)
+    type_ = "unknown" if exposition.format is Format.OPENMETRICS else "counter"
+    assert f"# TYPE orders {type_}\norders 1\n" in page.decode().replace(" 1.0\n", " 1\n")
+    assert len(samples(page, exposition)) == 2
+    assert names([family("a"), family("a_total", "barecounter")]) == ["a", "a_total_2"]
+
+
 def test_metadata_of_the_target_come_first_and_once():
     """OpenMetrics has one `target_info`; it says what is true of all processes."""
     one = Series((("service_name", "shop"), ("process_pid", "1")), 1.0)

@@ -21,6 +21,8 @@ WITH, WITHOUT, UTF8, NONE = STRATEGIES
         ("http.server.duration", "s", "other", NONE, ("http.server.duration", "")),
         ("requests", "{request}", "counter", WITH, ("requests", "")),
         ("requests.total", "1", "counter", WITH, ("requests", "")),
+        ("requests.total", "1", "counter", WITHOUT, ("requests_total", "")),
+        ("requests", "By", "counter", NONE, ("requests", "")),
         ("requests_total", "By", "counter", WITH, ("requests_bytes", "bytes")),
         ("disk_bytes", "By", "gauge", WITH, ("disk_bytes", "bytes")),
         ("cpu.use", "1", "gauge", WITH, ("cpu_use_ratio", "ratio")),

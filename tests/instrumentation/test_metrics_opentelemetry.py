@@ -161,8 +161,10 @@ def test_no_translation(otel):
     """Names as they are."""
     otel.use(MeterProvider(), "NoTranslation")
     otel.meter.create_histogram("http.duration", "s").record(1, {"http.route": "/"})
-    found = otel.read()["http.duration"]
-    assert ("http.route", "/") in next(iter(found.points))
+    otel.meter.create_counter("orders.placed").add(2)
+    found = otel.read()
+    assert ("http.route", "/") in next(iter(found["http.duration"].points))
+    assert found["orders.placed"].type == "barecounter"
 
 
 def test_a_label_that_a_bucket_has(otel):

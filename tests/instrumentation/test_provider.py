@@ -308,9 +308,12 @@ from opentelemetry import metrics
 instrument()
 metrics.get_meter("m").create_gauge("a.b", unit="s").set(3)
 deadline = time.monotonic() + 10
-def found(): return [family for family in current_store().totals().families if family.name == "a.b"]
-while not found(): assert time.monotonic() < deadline
-(family,) = found()
+metrics.get_meter("m").create_counter("d.total", unit="s").add(3)
+def found(name): return [family for family in current_store().totals().families if family.name == name]
+while not found("a.b") or not found("d.total"): assert time.monotonic() < deadline
+(family,) = found("d.total")
+assert (family.type, family.series[0].value) == ("barecounter", 3), family
+(family,) = found("a.b")
 assert [series.labels for series in family.series][0][-1][0] == "worker", family
 assert "otel_scope_name" not in dict(family.series[0].labels)
 """,
