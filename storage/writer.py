@@ -14,6 +14,7 @@ from pathlib import Path
 
 import msgspec
 
+from . import engine
 from .batch import Batch, build
 from .complaints import Complaints
 from .custody import Again, Custody, Rewound
@@ -63,6 +64,8 @@ class Writer:
         self._caught_up = time.monotonic()
         self._waiting = False
         self._batches = 0
+        self._patience = settings.query_timeout + 1
+        self._full_log = engine.FULL_LOG
         self._due: dict[str, float] = {}
         self._drain_until = 0.0
 
@@ -266,8 +269,27 @@ class Writer:
         history = self._custody.databases.history
         if history.is_full(time.time_ns()):
             self._until(self._roll)
-        if self._batches % _UNCHECKPOINTED == 0:
+        length = self._custody.log_bytes()
+        if self._batches % _UNCHECKPOINTED == 0 or length > engine.FULL_LOG:
             self._until(self._custody.make_durable)
+        if length > self._full_log:
+            self._let_readers_end()
+
+    def _let_readers_end(self) -> None:
+        """Commit nothing more while a log is full: it can be emptied as soon as those who read it now have ended.
+
+        Every question ends by its deadline, and those that begin meanwhile don't need the log. The journals keep
+        what comes. Somebody else may read without end: there is no more waiting then until the log is twice as long.
+        """
+        until = time.monotonic() + self._patience
+        while (length := self._custody.log_bytes()) > engine.FULL_LOG:
+            self._keep_role()
+            if time.monotonic() > until or self._stopping.wait(_POLL):
+                self._full_log = 2 * length
+                return
+            self._until(self._custody.make_durable)
+            self._publish()
+        self._full_log = engine.FULL_LOG
 
     def _announce(self) -> None:
         """Tell everybody what has been committed."""
