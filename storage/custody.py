@@ -128,6 +128,10 @@ class Custody:
             bases.aggregates.make_durable()
         self.gather.remove_applied(self._verified)
 
+    def log_bytes(self) -> int:
+        """Size of the longer one of the logs."""
+        return max(engine.log_bytes(base.path) for base in (self.databases.aggregates, self.databases.history))
+
     def notice_replaced(self) -> None:
         """Make anew what was deleted or replaced under us."""
         for part, base in (("aggregates", self.databases.aggregates), ("history", self.databases.history)):

@@ -19,6 +19,11 @@ from .layout import APPLICATION_ID
 
 BUSY_MS = 200
 """How long the writer waits for a lock before it says so and lets the journal take over."""
+LONG_LOG = 16 << 20
+"""Bytes of a log past which a checkpoint waits a little for those who read it, so that it can be begun anew."""
+FULL_LOG = 64 << 20
+"""Bytes of a log past which the writer commits nothing more until that has been done, as far as its patience goes."""
+_READERS_MS = 50  # that such a checkpoint waits
 
 _WRITER_PRAGMAS = (
     f"busy_timeout={BUSY_MS}",
@@ -162,6 +167,9 @@ def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
 def make_durable(connection: sqlite3.Connection, path: Path) -> None:
     """Checkpoint what can be, and see to it that all that is committed survives the loss of power.
 
+    A log that has grown long is emptied if those who read it end soon: SQLite itself begins it anew only where
+    nobody happens to read it at the next commit, which under questions without end may be never.
+
     Raises:
         sqlite3.Error, OSError: it could not be.
     """
@@ -172,6 +180,20 @@ def make_durable(connection: sqlite3.Connection, path: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    if log_bytes(path) > LONG_LOG:
+        connection.execute(f"PRAGMA busy_timeout={_READERS_MS}")
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={BUSY_MS}")
+
+
+def log_bytes(path: Path) -> int:
+    """Size of a database's log; 0 where there is none."""
+    try:
+        return os.stat(f"{path}-wal").st_size  # noqa: PTH116  # after each batch: no object for it
+    except OSError:
+        return 0
 
 
 def identity(path: Path) -> tuple[int, int] | None:

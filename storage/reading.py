@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 from . import engine
 from .errors import QueryTimeout, Unavailable
+from .gate import FORK_SECONDS, Gate
 
 _MAX_OPEN = 64
 NARROW = "The query passed its deadline: ask for a shorter window, or filter by service and name."
@@ -29,6 +31,8 @@ class Readers:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._engines: dict[Path, tuple[tuple[int, int], Engine]] = {}
+        self._gate = Gate()
+        self._fork_at = math.inf
 
     def deadline(self) -> float:
         """When a query that begins now must have ended (monotonic)."""
@@ -43,7 +47,11 @@ class Readers:
             Unavailable: the file is missing, locked or broken.
         """
         try:
-            with self._engine(path).connect() as connection, _deadline(connection, until):
+            with (
+                self._gate.entered(),
+                self._engine(path).connect() as connection,
+                _deadline(connection, lambda: time.monotonic() > min(until, self._fork_at)),
+            ):
                 raw: Any = connection.connection.driver_connection
                 raw.execute("BEGIN")  # SQLAlchemy's own way takes a tenth of a ms; the pool rolls back
                 yield connection
@@ -76,6 +84,17 @@ class Readers:
                 pool.dispose()
             self._engines.clear()
 
+    def before_fork(self, until: float) -> None:
+        """Close all connections; a question that is still being answered after half of the bound is given up."""
+        self._fork_at = time.monotonic() + FORK_SECONDS / 2
+        if self._gate.close(until):
+            self.close()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._fork_at = math.inf
+        self._gate.open()
+
     def abandon_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone."""
         self._lock = threading.Lock()
@@ -105,14 +124,14 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _deadline(connection: Any, until: float) -> Iterator[None]:
-    """Stop the statements of a SQLAlchemy connection at a monotonic time.
+def _deadline(connection: Any, is_over: Callable[[], bool]) -> Iterator[None]:
+    """Stop the statements of a SQLAlchemy connection when time is over.
 
     Raises:
-        QueryTimeout: it passed.
+        QueryTimeout: it was.
     """
     raw = connection.connection.driver_connection
-    raw.set_progress_handler(lambda: time.monotonic() > until, _PROGRESS_STEPS)
+    raw.set_progress_handler(is_over, _PROGRESS_STEPS)
     try:
         yield
     except Exception as error:

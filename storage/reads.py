@@ -226,6 +226,14 @@ class Reads:
         """Close all connections that are not in use."""
         self._readers.close()
 
+    def before_fork(self, until: float) -> None:
+        """Have all connections closed, so that the child inherits nothing of SQLite; wait up to a monotonic time."""
+        self._readers.before_fork(until)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        self._readers.after_fork_in_parent()
+
     def abandon_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone."""
         self._readers.abandon_after_fork()

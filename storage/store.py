@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .gate import FORK_SECONDS
 from .journal import Journal
 from .layout import partition_files
 from .records import CLEAR_ERRORS, MUTE, REOPEN, RESOLVE, FrameType
@@ -112,9 +113,10 @@ class Store:
         if self._closed:
             timeout = 0.0
         writer = self._writer
-        if writer is not None and writer.holds_role:
-            return writer.wait_applied(name, wanted, timeout)
-        return self._poll(lambda: self._pulse.state().marks.get(name, 0) >= wanted, timeout)
+        until = time.monotonic() + timeout
+        if writer is not None and writer.holds_role and writer.wait_applied(name, wanted, timeout):
+            return True
+        return self._poll(lambda: self._pulse.state().marks.get(name, 0) >= wanted, until - time.monotonic())
 
     def close(self, timeout: float = 2.0) -> None:
         """Apply what is there as far as the bound allows, and give the writer's role back. Recording stays safe."""
@@ -434,6 +436,9 @@ class Store:
             time.sleep(_POLL)
         return True
 
+    def _users_of_sqlite(self) -> list[Writer | Reads]:
+        return [each for each in (self._writer, self._reading) if each is not None]
+
     def _after_fork_in_child(self) -> None:
         """The child records into a journal of its own and stands for the role itself, from its first record on."""
         if self._writer is not None:
@@ -489,9 +494,23 @@ def _after_fork() -> None:
         store._after_fork_in_child()  # noqa: SLF001
 
 
+def _before_fork() -> None:
+    """Have nobody at work in SQLite when the process forks, as far as a bound allows."""
+    until = time.monotonic() + FORK_SECONDS
+    _forking.users = [each for store in list(_all_stores) for each in store._users_of_sqlite()]  # noqa: SLF001
+    for each in _forking.users:
+        each.before_fork(until)
+
+
+def _after_fork_in_parent() -> None:
+    for each in _forking.__dict__.pop("users", ()):
+        each.after_fork_in_parent()
+
+
+_forking = threading.local()
 _all_stores: weakref.WeakSet[Store] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 
 
 def _size(path: Path) -> int:

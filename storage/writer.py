@@ -14,10 +14,12 @@ from pathlib import Path
 
 import msgspec
 
+from . import engine
 from .batch import Batch, build
 from .complaints import Complaints
 from .custody import Again, Custody, Rewound
 from .errors import TracekeepError
+from .gate import Gate
 from .gather import Part, join_part
 from .role import Role
 from .settings import StoreSettings
@@ -29,6 +31,7 @@ BATCH_BYTES = 16 << 20
 BATCH_SECONDS = 0.05
 _POLL = 0.02  # s between two looks at journals that had nothing
 _ELECTION = 0.25  # s between two tries for the role
+_AFTER_A_FORK = 0.5  # s that the child has to take the role: whoever forks again then need not leave SQLite again
 _UPKEEP = 1.0  # s between two checks of files, durability and state
 _RETENTION = 30.0
 _BACKOFF = 0.25  # s before a failed commit is tried again
@@ -49,6 +52,8 @@ class Writer:
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._applied = threading.Condition()
+        self._gate = Gate()
+        self._stands_from = 0.0
         self._thread: threading.Thread | None = None
         self._role = Role(data_dir, dedicated=settings.dedicated)
         self._alone = settings.dedicated
@@ -60,6 +65,8 @@ class Writer:
         self._caught_up = time.monotonic()
         self._waiting = False
         self._batches = 0
+        self._patience = settings.query_timeout + 1
+        self._full_log = engine.FULL_LOG
         self._due: dict[str, float] = {}
         self._drain_until = 0.0
 
@@ -90,10 +97,23 @@ class Writer:
         self._wake.set()
 
     def wait_applied(self, name: str, sequence: int, timeout: float) -> bool:
-        """Wait until this writer has committed a journal up to a record."""
+        """Wait until this writer has committed a journal up to a record; ended early where it gives the role back."""
         self._wake.set()
         with self._applied:
-            return self._applied.wait_for(lambda: self._marks.get(name, 0) >= sequence, timeout)
+            self._applied.wait_for(lambda: self._marks.get(name, 0) >= sequence or not self.holds_role, timeout)
+            return self._marks.get(name, 0) >= sequence
+
+    # --- forks -----------------------------------------------------------------------------------------------------
+
+    def before_fork(self, until: float) -> None:
+        """Have both databases closed, so that the child inherits nothing of SQLite, and wait for it up to a bound."""
+        self._wake.set()
+        self._gate.close(until)
+
+    def after_fork_in_parent(self) -> None:
+        """Go on, but let the child stand for the role first."""
+        self._stands_from = time.monotonic() + _AFTER_A_FORK
+        self._gate.open()
 
     def abandon_after_fork(self) -> None:
         """In a forked child: close the inherited locks. Connections are left alone: closing would hurt the parent's."""
@@ -104,24 +124,40 @@ class Writer:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
+            if not self._may_stand():
+                continue
+            pause = _ELECTION
             try:
                 if self._role.take():
+                    pause = 0.0
                     self._complaints.clear("writer")
                     self._serve()
-                else:
-                    self._stopping.wait(_ELECTION)
             except OSError as error:
                 self._complaints.note("writer", f"the data directory {self._data_dir} can't be used: {error.strerror}")
-                self._stopping.wait(_ELECTION)
             except RoleLostError:
-                continue
+                pass
             except Exception:  # the role passes on; this process tries again
                 self._complaints.note("writer", "an unexpected error; it begins anew", exc_info=True)
-                self._stopping.wait(1.0)
+                pause = 1.0
             finally:
-                self._custody.close()
-                self._role.give_back()
+                self._leave()
+            self._stopping.wait(pause)
         self._role.leave()
+
+    def _may_stand(self) -> bool:
+        """Whether this process has not just forked; it is through the gate then."""
+        if time.monotonic() >= self._stands_from and self._gate.try_enter():
+            return True
+        self._stopping.wait(_POLL)
+        return self._stopping.is_set() and self._gate.try_enter()
+
+    def _leave(self) -> None:
+        """Close both databases, give the role back and tell those who wait for this writer."""
+        self._custody.close()
+        self._role.give_back()
+        self._gate.leave()
+        with self._applied:
+            self._applied.notify_all()
 
     # --- the work --------------------------------------------------------------------------------------------------
 
@@ -135,6 +171,8 @@ class Writer:
                 self._until(self._keep_up)
                 if self._role.is_claimed():
                     return
+            if self._gate.is_closed:
+                return
             if self._custody.is_refolding:
                 self._until(self._custody.refold_some)
             if self._is_due("discover", _ELECTION):
@@ -167,7 +205,7 @@ class Writer:
         Raises:
             RoleLostError: another process has the role.
         """
-        if self._role.is_claimed() or not self._role.keep():
+        if self._gate.is_closed or self._role.is_claimed() or not self._role.keep():
             raise RoleLostError
 
     # --- a batch ---------------------------------------------------------------------------------------------------
@@ -234,8 +272,27 @@ class Writer:
         history = self._custody.databases.history
         if history.is_full(time.time_ns()):
             self._until(self._roll)
-        if self._batches % _UNCHECKPOINTED == 0:
+        length = self._custody.log_bytes()
+        if self._batches % _UNCHECKPOINTED == 0 or length > engine.FULL_LOG:
             self._until(self._custody.make_durable)
+        if length > self._full_log:
+            self._let_readers_end()
+
+    def _let_readers_end(self) -> None:
+        """Commit nothing more while a log is full: it can be emptied as soon as those who read it now have ended.
+
+        Every question ends by its deadline, and those that begin meanwhile don't need the log. The journals keep
+        what comes. Somebody else may read without end: there is no more waiting then until the log is twice as long.
+        """
+        until = time.monotonic() + self._patience
+        while (length := self._custody.log_bytes()) > engine.FULL_LOG:
+            self._keep_role()
+            if time.monotonic() > until or self._stopping.wait(_POLL):
+                self._full_log = 2 * length
+                return
+            self._until(self._custody.make_durable)
+            self._publish()
+        self._full_log = engine.FULL_LOG
 
     def _announce(self) -> None:
         """Tell everybody what has been committed."""

@@ -68,6 +68,38 @@ if child == 0:
 os.kill(os.getpid(), 9)
 """
 
+ASKING = """
+import os, signal, sys, threading
+import psutil
+from tk_spans import Recorder
+from tracekeep.storage import open_store, reads
+store = open_store(sys.argv[1])
+record = Recorder(store)
+record.many(100)
+assert store.flush(10)
+stop, ends = threading.Event(), []
+def keep_recording():
+    while not stop.wait(0.002):
+        record.many(50)
+def keep_asking():
+    while not stop.is_set():
+        store.totals(), store.spans(limit=1)
+threads = [threading.Thread(target=each) for each in (keep_recording, keep_asking)]
+for thread in threads: thread.start()
+for _ in range(int(sys.argv[2])):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        inherited = [each.path for each in psutil.Process().open_files() if ".db" in each.path]
+        store.totals(), store.spans(limit=1)
+        os._exit(len(inherited))
+    ends.append(os.waitpid(child, 0)[1])
+    while not store._writer.holds_role and not store.flush(1): pass
+stop.set()
+for thread in threads: thread.join()
+print(ends)
+"""
+
 
 def is_alive(journal):
     reader = JournalReader(journal, Position())
@@ -101,6 +133,13 @@ def test_a_hundred_forks_while_threads_record(tmp_path, opened):
     account = eventually(lambda: balanced(store, recorded + 100), 20)
     assert account.stored == recorded + 100
     assert len(store.spans(name="child", limit=1000).items) == 100
+
+
+def test_a_child_inherits_nothing_of_sqlite(tmp_path, long):
+    """Children of a process that writes and asks find no database open and can ask, too: no mutex is held for ever."""
+    times = 400 if long else 6
+    with Script(ASKING, tmp_path, times) as parent:
+        assert parent.end(timeout=600 if long else 60).strip() == str([0] * times)
 
 
 def balanced(store, accepted):

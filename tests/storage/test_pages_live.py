@@ -1,15 +1,17 @@
 """Pages of spans while others record, and what long questions do to the writer's log."""
 
+import sqlite3
 import threading
 import time
 from contextlib import suppress
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tk_spans import ERROR, Recorder
 from tk_wait import eventually
 
-from tracekeep.storage import QueryTimeout, span_plans
+from tracekeep.storage import QueryTimeout, engine, span_plans
 from tracekeep.storage.partitions import History
 
 filters = st.fixed_dictionaries(
@@ -78,33 +80,72 @@ def test_pages_stay_right_while_data_arrives(opened, tmp_path_factory, monkeypat
     assert [each for each in found if each in known] == there
 
 
-def test_questions_without_end_dont_make_the_log_grow(opened):
-    """Four threads that look through everything, over and over: both logs are begun anew meanwhile, by their salts."""
-    store = opened()
-    record, stop = Recorder(store), threading.Event()
-    record.many(3000, attributes={"own": "x"})
-    assert store.flush(5)
+BOUND = 3 << 20
+"""Bytes that a log may have in these tests: that past which the writer waits for readers, and a batch."""
 
-    def ask():
+
+@pytest.fixture
+def short_logs(monkeypatch):
+    monkeypatch.setattr(engine, "LONG_LOG", 1 << 18)
+    monkeypatch.setattr(engine, "FULL_LOG", 1 << 20)
+
+
+def longest_logs(store, act, *, threads, times):
+    """Record so many times the bound while threads do something over and over: the most bytes that each log had."""
+    record, stop, longest = Recorder(store), threading.Event(), {}
+    record("first")
+    assert store.flush(10)
+    acting = [threading.Thread(target=act, args=(stop,)) for _ in range(threads)]
+    for thread in acting:
+        thread.start()
+    try:
+        while sum(file.stat().st_size for file in store.data_dir.rglob("history/*.db")) < times * BOUND:
+            record.many(500, attributes={"own": "x" * 1000})
+            eventually(lambda: store.flush(1), 30)
+            for log in store.data_dir.rglob("*.db-wal"):
+                longest[log.name] = max(longest.get(log.name, 0), log.stat().st_size)
+    finally:
+        stop.set()
+        for thread in acting:
+            thread.join()
+    return longest
+
+
+@pytest.mark.usefixtures("short_logs")
+def test_questions_without_end_dont_make_the_log_grow(opened):
+    """While four threads look through everything, over and over, each log stays under its bound."""
+    store = opened()
+
+    def ask(stop):
         while not stop.is_set():
             with suppress(QueryTimeout):  # on a busy machine; that it ends is all that matters here
                 store.spans(attributes={'odd"key': "none"}, limit=10)
                 store.performance(since_ns=0, until_ns=time.time_ns(), limit=10)
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    begun = {}
-    try:
-        until = time.monotonic() + 30
-        while time.monotonic() < until and not (len(begun) == 2 and min(map(len, begun.values())) > 2):
-            record.many(500, attributes={"own": "x"})
-            eventually(lambda: store.flush(1), 10)
-            for log in store.data_dir.rglob("*.db-wal"):
-                begun.setdefault(log.name, set()).add(log.read_bytes()[16:24])
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert len(begun) == 2
-    assert min(map(len, begun.values())) > 2, begun
+    longest = longest_logs(store, ask, threads=4, times=5)
+    assert len(longest) == 2
+    assert max(longest.values()) < BOUND, longest
+
+
+@pytest.mark.usefixtures("short_logs")
+def test_readers_that_take_turns_dont_make_the_log_grow(opened):
+    """Each ends, but only once the next has begun, so that there is no moment without one."""
+    store = opened()
+    (history,) = eventually(lambda: list(store.data_dir.rglob("history/2*.db")), 10)
+
+    def begun():
+        connection = sqlite3.connect(f"{history.as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection.execute("BEGIN")
+        connection.execute("SELECT count(*) FROM window").fetchall()
+        return connection
+
+    def take_turns(stop):
+        reading = begun()
+        while not stop.wait(0.1):
+            following = begun()
+            reading.close()
+            reading = following
+        reading.close()
+
+    longest = longest_logs(store, take_turns, threads=2, times=5)
+    assert longest[f"{history.name}-wal"] < BOUND, longest
