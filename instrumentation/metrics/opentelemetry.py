@@ -72,7 +72,7 @@ class RetainingMetricReader(MetricReader):
     def read_synchronous(self) -> MetricsData | None:
         """The same without callbacks, so that nobody else's code runs. None where the SDK is other than known."""
         try:
-            storages = self.consumer._reader_storages  # noqa: SLF001  # nothing public leaves callbacks out
+            storages = self.consumer._reader_storages  # nothing public leaves callbacks out
             found: MetricsData | None = storages[self].collect()
         except (AttributeError, KeyError, TypeError):
             return None
@@ -157,7 +157,7 @@ class OpenTelemetrySource:
         return (
             isinstance(reader, MetricReader)
             and self.reader.consumer is not None
-            and getattr(reader._collect, "__self__", None) is self.reader.consumer  # noqa: SLF001
+            and getattr(reader._collect, "__self__", None) is self.reader.consumer
         )
 
 

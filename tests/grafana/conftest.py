@@ -101,7 +101,7 @@ def place(require, tmp_path_factory):
         stack.callback(_end, shop)
         eventually(lambda: get(port, "/observability/health").status == 200, 30)
         found = Place(stack.enter_context(Prometheus(program, folder / "prometheus", port)), port)
-        stack.enter_context(guest(folder / "data", environment, log))
+        stack.enter_context(Guest(folder / "data", environment, log))
         found.make_faults()
         yield found
 
@@ -111,7 +111,7 @@ def _environment():
     return kept | _LIMITS
 
 
-class guest:  # noqa: N801 - read as a function
+class Guest:
     """The guest, told to go on twice a second."""
 
     def __init__(self, data_dir, environment, log):

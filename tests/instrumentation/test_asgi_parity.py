@@ -3,8 +3,8 @@
 The other side runs with `OTEL_SEMCONV_STABILITY_OPT_IN=http`, so that both mean the stable conventions.
 """
 
-# ruff: noqa: ARG001, ARG005 - ASGI callables, endpoints and processors have the signature that is called
-# ruff: noqa: N818 - exceptions of a service are named as services name them
+# ruff: noqa: ARG001, ARG005  # ASGI callables, endpoints and processors have the signature that is called
+# ruff: noqa: N818  # exceptions of a service are named as services name them
 
 import asyncio
 import contextlib

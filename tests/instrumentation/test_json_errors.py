@@ -1,7 +1,7 @@
 """The promises of the problem documents: told at once, nothing internal told, and the exception goes on."""
 
-# ruff: noqa: ARG001 - ASGI callables, endpoints and processors have the signature that is called
-# ruff: noqa: N818 - exceptions of a service are named as services name them
+# ruff: noqa: ARG001  # ASGI callables, endpoints and processors have the signature that is called
+# ruff: noqa: N818  # exceptions of a service are named as services name them
 
 import asyncio
 import json
