@@ -29,6 +29,7 @@ from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Starle
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router
+from tk_asgi import http_scope
 
 from tracekeep.instrumentation import asgi
 from tracekeep.instrumentation.asgi import TracingMiddleware
@@ -67,24 +68,6 @@ def provider(recorder):
     provider = TracerProvider()
     provider.add_span_processor(recorder)
     return provider
-
-
-def http_scope(path="/", **changes):
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"host", b"example.org")],
-        "client": ("203.0.113.9", 51000),
-        "server": ("10.0.0.1", 8000),
-    }
-    scope.update(changes)
-    return scope
 
 
 class Client:
