@@ -20,7 +20,7 @@ from packaging.tags import platform_tags
 ROOMS = ("exporter", "instrumentation", "storage")
 
 
-class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
+class NativeBuildHook(BuildHookInterface[Any]):
     """Compiles in place, for wheels and for editable installs."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002  # hatchling's signature

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from .params import Param
 from .problems import Problem
@@ -85,7 +85,7 @@ def described(
     description = Description(answers, known, tuple(params), tuple(path), tag, tuple(body))
 
     def mark(handler: F) -> F:
-        handler.description = description  # type: ignore[attr-defined]
+        cast("Any", handler).description = description
         return handler
 
     return mark

@@ -112,6 +112,10 @@ class _Renderers:
     """Text kept from one page to the next, as long as its store is there."""
 
     def __init__(self) -> None:
+        self.begin_anew()
+
+    def begin_anew(self) -> None:
+        """Keep none, as after a fork: the parent's threads may have held the locks."""
         self._lock = threading.Lock()
         self._found: WeakKeyDictionary[Store, dict[tuple[Exposition, bool], Renderer]] = WeakKeyDictionary()
 
@@ -127,13 +131,5 @@ class _Renderers:
 
 
 _renderers = _Renderers()
-
-
-def _after_fork() -> None:
-    """The parent's threads may have held its locks."""
-    global _renderers  # noqa: PLW0603
-    _renderers = _Renderers()
-
-
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=_renderers.begin_anew)

@@ -25,7 +25,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import what needs the SDK for logs only when it is asked for."""
     if name == "RetainingLogProcessor":
-        from .logs import RetainingLogProcessor  # noqa: PLC0415
+        from .logs import RetainingLogProcessor  # noqa: PLC0415  # the SDK for logs, for who wants it
 
         return RetainingLogProcessor
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

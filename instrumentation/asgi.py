@@ -8,7 +8,6 @@ the process then. What the application raises after that message (a background t
 import logging
 import os
 import sys
-import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -17,7 +16,8 @@ from opentelemetry.context import Context, attach, detach, get_current
 from opentelemetry.propagators.textmap import Getter, TextMapPropagator
 from opentelemetry.trace import SpanKind, StatusCode
 
-from .errors import mark_seen
+from .complaints import Complaints
+from .errors import mark_seen, text_of, type_name
 from .request import declared_length, describe, header_dict
 from .routes import route_template
 
@@ -34,7 +34,6 @@ _KNOWN_METHODS = "CONNECT,DELETE,GET,HEAD,OPTIONS,PATCH,POST,PUT,QUERY,TRACE"
 _W3C_FIELDS = frozenset(("traceparent", "tracestate", "baggage"))
 _BODILESS = frozenset((204, 304))
 _SERVER_ERROR = 500
-_REPEAT_SECONDS = 20.0
 
 
 class TracingMiddleware:
@@ -262,9 +261,9 @@ class _Exchange:
             if getattr(getattr(self.span, "status", None), "is_unset", True):  # else keep what it describes
                 self.span.set_status(StatusCode.ERROR)
             return
-        self.span.set_attribute("error.type", _qualified(type(error)))
+        self.span.set_attribute("error.type", type_name(type(error)))
         if not self._is_disconnect(error):
-            self.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {_text(error)}")
+            self.span.set_status(StatusCode.ERROR, f"{type(error).__name__}: {text_of(error)}")
 
     def _is_disconnect(self, error: BaseException) -> bool:
         """Tell whether the request was given up rather than failed.
@@ -303,17 +302,6 @@ def _extracted(propagator: TextMapPropagator, scope: Scope, context: Context) ->
         return context
 
 
-def _qualified(kind: type) -> str:
-    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception:
-        return "<no text: its __str__ failed>"
-
-
 def _version() -> str | None:
     from importlib import metadata  # noqa: PLC0415  # 20 ms, for who makes a middleware
 
@@ -323,13 +311,9 @@ def _version() -> str | None:
         return None
 
 
-_last_report = -_REPEAT_SECONDS
+_complaints = Complaints(_logger)
 
 
 def _report(what: str) -> None:
-    """Log a failure of our own, from inside its `except` block, and at most every 20 s."""
-    global _last_report  # noqa: PLW0603 - one clock for the process; a lost race only logs twice
-    now = time.monotonic()
-    if now - _last_report >= _REPEAT_SECONDS:
-        _last_report = now
-        _logger.warning("tracekeep could not %s; the request goes on without", what, exc_info=sys.exception())
+    """Log a failure of our own, from inside its `except` block."""
+    _complaints.note("tracekeep could not %s; the request goes on without", what)

@@ -15,10 +15,10 @@ from opentelemetry.sdk.resources import Resource
 
 from ..storage import Store, current_store
 from ..storage.records import FrameType, LogRecord
+from .complaints import Complaints
 from .convert import MAX_RECORD, Cleaner, make_origin
 
 _logger = logging.getLogger("tracekeep")
-_REPEAT = 20.0
 _MAX_RESOURCES = 1000
 _MAX_BODY = 4096
 _SEEN = "_tracekeep_recorded"
@@ -38,7 +38,7 @@ class ErrorJournal:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._origins: dict[int, tuple[Resource, int]] = {}
-        self._complained = -_REPEAT
+        self._complaints = Complaints(_logger)
 
     def record(
         self,
@@ -76,7 +76,7 @@ class ErrorJournal:
             self.store.journal.append(FrameType.LOG, _encode(record), record.origin, important=True)
         except Exception:
             self.store.journal.count_unencodable()
-            self._complain()
+            self._complaints.note("tracekeep: an error could not be encoded; it is counted as dropped")
         finally:
             _busy.now = False
 
@@ -88,12 +88,6 @@ class ErrorJournal:
             number = self.store.journal.define(_encode(make_origin(resource, None)))
             known = self._origins[id(resource)] = (resource, number)  # kept alive: its id is the key
         return known[1]
-
-    def _complain(self) -> None:
-        now = time.monotonic()
-        if now - self._complained >= _REPEAT:
-            self._complained = now
-            _logger.warning("tracekeep: an error could not be encoded; it is counted as dropped", exc_info=True)  # noqa: LOG014  # called while handling
 
 
 def mark_seen(error: BaseException) -> None:
@@ -110,6 +104,19 @@ def is_seen(error: BaseException) -> bool:
         return bool(time.monotonic() - error.__dict__[_SEEN] <= _SAME_ERROR)
     except Exception:
         return False
+
+
+def type_name(kind: type) -> str:
+    """The name of an exception's class, as OpenTelemetry's `exception.type` has it."""
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says of itself, or that it fails to."""
+    try:
+        return str(error)
+    except Exception:
+        return "<no text: its __str__ failed>"
 
 
 _journals: dict[int, ErrorJournal] = {}
@@ -143,7 +150,7 @@ def record_error(
         journal.record(
             span.get_span_context(),
             _resource_of(span),
-            {**context, **_attributes_of(error, operational, fingerprint)},
+            {**context, **_attributes_of(error, operational=operational, fingerprint=fingerprint)},
             severity=_ERROR_SEVERITY,
             event="exception",
         )
@@ -151,15 +158,9 @@ def record_error(
         _logger.debug("tracekeep: an error could not be recorded", exc_info=True)
 
 
-def _attributes_of(error: BaseException, operational: bool | None, fingerprint: str | None) -> dict[str, Any]:  # noqa: FBT001
+def _attributes_of(error: BaseException, *, operational: bool | None, fingerprint: str | None) -> dict[str, Any]:
     """As OpenTelemetry's `record_exception` makes them."""
-    kind = type(error)
-    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        message = str(error)
-    except Exception:
-        message = "<no text: its __str__ failed>"
-    attributes: dict[str, Any] = {"exception.type": name, "exception.message": message}
+    attributes: dict[str, Any] = {"exception.type": type_name(type(error)), "exception.message": text_of(error)}
     try:
         attributes["exception.stacktrace"] = "".join(traceback.format_exception(error))
     except Exception:

@@ -112,7 +112,7 @@ def _expected_status(error: Exception) -> int | None:
         operational = getattr(error, "operational", False) is True
     except Exception:  # a property that fails declares nothing
         return None
-    if isinstance(status, int) and 400 <= status < (600 if operational else 500):  # noqa: PLR2004 - HTTP classes
+    if isinstance(status, int) and 400 <= status < (600 if operational else 500):
         return int(status)
     return 400 if operational else None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import logging
 import warnings
+from contextlib import suppress
 from typing import Any
 
 from opentelemetry import _logs, trace
@@ -116,11 +117,9 @@ def _watch_logging(handler: logging.Handler) -> None:
     def factory(*args: Any, **kwargs: Any) -> logging.LogRecord:
         record = make(*args, **kwargs)
         if record.exc_info:
-            try:
+            with suppress(Exception):  # a line that can't be formatted is the application's, and told by its handlers
                 if _is_wanted(record):
                     handler.handle(record)
-            except Exception:  # noqa: S110  # a line that can't be formatted is the application's, and told by its handlers
-                pass
         return record
 
     logging.setLogRecordFactory(factory)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import Any, NamedTuple
 
 import msgspec
@@ -15,6 +14,7 @@ from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 from ..storage import Store, open_store
 from ..storage.compiled import compiled
 from ..storage.records import REMOTE_KNOWN, REMOTE_PARENT, FrameType, Origin, Template
+from .complaints import Complaints
 from .convert import MAX_VALUE, encode_span, make_origin
 
 _logger = logging.getLogger("tracekeep")
@@ -24,7 +24,6 @@ _ERROR = 2
 _MAX_ORIGINS = 10_000
 _MAX_TEMPLATES = 1000
 """Of one origin; spans past it carry names and keys themselves, as an application that puts ids in names would."""
-_REPEAT = 20.0
 
 _NO_STATE = DEFAULT_TRACE_STATE
 
@@ -56,7 +55,7 @@ class RetainingSpanProcessor(SpanProcessor):
         self._encode = msgspec.msgpack.Encoder().encode
         self._origins: dict[int, _Origin] = {}
         self._known: dict[bytes, _Origin] = {}
-        self._complained = -_REPEAT
+        self._complaints = Complaints(_logger)
         self._speed_up()
 
     def _speed_up(self) -> None:
@@ -64,44 +63,44 @@ class RetainingSpanProcessor(SpanProcessor):
         recorder = compiled(__package__, "Recorder")
         if recorder is not None and type(self).on_end is RetainingSpanProcessor.on_end:
             quick = recorder(self._journal.tail.append, self._origins, _NO_STATE, self._on_end_in_python)
-            self.on_end = quick.on_end  # type: ignore[method-assign]
+            self.on_end = quick.on_end  # type: ignore[method-assign]  # before the class's own
 
     def on_end(self, span: ReadableSpan) -> None:
         """Journal a finished span. Never raises, never waits."""
         self._on_end_in_python(span)
 
-    def _on_end_in_python(self, span: ReadableSpan) -> None:
+    def _on_end_in_python(self, span: Any) -> None:
         """Read the SDK's own fields, as its public properties copy and wrap: they alone would cost more than all else.
 
         Where they are not as expected, the public way is taken.
         """
         try:
-            trace_id, span_id, _, flags, trace_state, _ = span._context  # type: ignore[misc]  # noqa: SLF001
+            trace_id, span_id, _, flags, trace_state, _ = span._context
             if not flags & _SAMPLED:
                 return
-            parent = span._parent  # noqa: SLF001
+            parent = span._parent
             flags = flags | REMOTE_KNOWN  # makes a plain int of the SDK's subclass of it
             parent_id = 0
             if parent is not None:
                 _, parent_id, is_remote, *_ = parent
                 if is_remote:
                     flags |= REMOTE_PARENT
-            known = self._origins.get(id(span._instrumentation_scope))  # noqa: SLF001
-            if known is None or known.resource is not span._resource:  # noqa: SLF001
+            known = self._origins.get(id(span._instrumentation_scope))
+            if known is None or known.resource is not span._resource:
                 known = self._origin(span)
-            attributes = span._attributes  # noqa: SLF001
-            status = span._status  # noqa: SLF001
-            code = status._status_code._value_  # noqa: SLF001
+            attributes = span._attributes
+            status = span._status
+            code = status._status_code._value_
             if (
-                span._name.__class__ is not str  # noqa: SLF001
-                or span._events._dq  # type: ignore[attr-defined]  # noqa: SLF001
-                or span._links._dq  # type: ignore[attr-defined]  # noqa: SLF001
+                span._name.__class__ is not str
+                or span._events._dq
+                or span._links._dq
                 or (trace_state is not _NO_STATE and trace_state)
-                or attributes.dropped  # type: ignore[union-attr]
+                or attributes.dropped
             ):
                 self._on_end_carefully(span)
                 return
-            name, kind, values = span._name, span._kind._value_, attributes._dict  # type: ignore[union-attr]  # noqa: SLF001
+            name, kind, values = span._name, span._kind._value_, attributes._dict
             template = known.templates.get((name, kind, *values))
             if template is None:
                 template = self._template(known, name, kind, tuple(values))
@@ -112,10 +111,10 @@ class RetainingSpanProcessor(SpanProcessor):
                     parent_id,
                     flags,
                     template,
-                    span._start_time,  # noqa: SLF001
-                    span._end_time,  # noqa: SLF001
+                    span._start_time,
+                    span._end_time,
                     code,
-                    status._description or None,  # noqa: SLF001
+                    status._description or None,
                     list(values.values()),
                 )
             )
@@ -139,7 +138,7 @@ class RetainingSpanProcessor(SpanProcessor):
             self._append(_SPAN, payload, number, important)
         except Exception:
             self._journal.count_unencodable()
-            self._complain()
+            self._complaints.note("tracekeep: a span could not be encoded; it is counted as dropped")
 
     def _origin(self, span: ReadableSpan) -> _Origin:
         """What is known of the span's resource and scope."""
@@ -165,12 +164,6 @@ class RetainingSpanProcessor(SpanProcessor):
         number = self._journal.define(definition)
         known.templates[name, kind, *keys] = number
         return number
-
-    def _complain(self) -> None:
-        now = time.monotonic()
-        if now - self._complained >= _REPEAT:
-            self._complained = now
-            _logger.warning("tracekeep: a span could not be encoded; it is counted as dropped", exc_info=True)  # noqa: LOG014  # called while handling
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Wait until what has been recorded is committed; whether it is."""

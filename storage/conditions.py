@@ -49,7 +49,7 @@ class Where:
 class Condition(Protocol):
     """What must hold for a span."""
 
-    def where(self, dictionary: Dictionary) -> Where:
+    def where(self, dictionary: Dictionary, /) -> Where:
         """It in SQL, for one partition."""
         ...
 
@@ -58,7 +58,7 @@ class Condition(Protocol):
 class Anything:
     """Holds for every span."""
 
-    def where(self, dictionary: Dictionary) -> Where:  # noqa: ARG002
+    def where(self, _dictionary: Dictionary, /) -> Where:
         """True."""
         return Where()
 
@@ -69,7 +69,7 @@ class OnOperation:
 
     test: Callable[[StoredOperation], bool]
 
-    def where(self, dictionary: Dictionary) -> Where:
+    def where(self, dictionary: Dictionary, /) -> Where:
         """The numbers for which the test holds."""
         found = frozenset(number for number, operation in dictionary.operations.items() if self.test(operation))
         if len(found) == len(dictionary.operations):
@@ -93,7 +93,7 @@ class OnAttribute:
     texts: tuple[str, ...] = ()
     whole: bool = False
 
-    def where(self, dictionary: Dictionary) -> Where:
+    def where(self, dictionary: Dictionary, /) -> Where:
         """The sets whose value passes, or a text among the span's own attributes."""
         key, test = self.key, self.test
         name = msgspec.json.encode(key).decode() + ":"
@@ -116,7 +116,7 @@ class OnDetails:
 
     text: str
 
-    def where(self, dictionary: Dictionary) -> Where:  # noqa: ARG002
+    def where(self, _dictionary: Dictionary, /) -> Where:
         """A search in a column that most spans lack."""
         return Where("instr(details, ?) > 0", [self.text])
 
@@ -137,7 +137,7 @@ class OnColumn:
     value: float | bytes | None
     index: str | None = None
 
-    def where(self, dictionary: Dictionary) -> Where:  # noqa: ARG002
+    def where(self, _dictionary: Dictionary, /) -> Where:
         """A comparison."""
         if self.index is not None:
             return Where(f"{self.column} {self.operator} {self.value!r}", index=self.index)
@@ -150,7 +150,7 @@ class All:
 
     parts: Sequence[Condition]
 
-    def where(self, dictionary: Dictionary) -> Where:
+    def where(self, dictionary: Dictionary, /) -> Where:
         """Them with AND; the fewest operations, and any one's index."""
         parts = [part.where(dictionary) for part in self.parts]
         if any(part.sql == NEVER for part in parts):
@@ -170,7 +170,7 @@ class Either:
 
     parts: Sequence[Condition]
 
-    def where(self, dictionary: Dictionary) -> Where:
+    def where(self, dictionary: Dictionary, /) -> Where:
         """Them with OR."""
         parts = [part.where(dictionary) for part in self.parts]
         if any(part.sql == ALWAYS for part in parts):

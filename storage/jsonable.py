@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from math import isfinite
+from math import isfinite, isnan
 from typing import Any
 
 
 def jsonable(value: Any) -> Any:
     """A value as JSON can carry it: bytes and the floats that JSON lacks as `{"$bytes": …}` and `{"$float": …}`."""
     if isinstance(value, float) and not isfinite(value):
-        return {"$float": "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"}  # noqa: PLR0124
+        return {"$float": "NaN" if isnan(value) else "Infinity" if value > 0 else "-Infinity"}
     if isinstance(value, bytes):
         return {"$bytes": value.hex()}
     if isinstance(value, list | tuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Container, Iterator
 from dataclasses import replace
+from typing import Any
 
 from .change import Change, Metric
 from .definitions import conflict, exposed_names
@@ -371,9 +372,9 @@ def _is_used(metric: Metric) -> bool:
     return bool(metric.users or metric.totals or metric.gauges or metric.overflow)
 
 
-def _drop_empty(place: dict[Labels, GaugeState] | dict[str, GaugeState]) -> None:
+def _drop_empty(place: dict[Any, GaugeState]) -> None:
     for key in [key for key, state in place.items() if not state.readings]:
-        del place[key]  # type: ignore[arg-type]
+        del place[key]
 
 
 def _with_worker(labels: Labels, worker: str) -> Labels:

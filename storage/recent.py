@@ -108,7 +108,7 @@ class _Row(NamedTuple):
 def _span_views(intake: Intake) -> list[SpanView]:
     origins = {row[0]: row[1:] for row in intake.origins}
     operations = {row[0]: row[1:] for row in intake.operations}
-    sets = {number: text for number, text in intake.sets}  # noqa: C416  # typed rows would cost the writer
+    sets = {row[0]: row[1] for row in intake.sets}
     views = []
     for row in map(_Row._make, intake.spans):
         origin, name, kind = operations[row.operation]

@@ -274,7 +274,7 @@ spans = Table(
 trace_bucket = text(f"(id >> {BUCKET_SHIFT})")
 Index("spans_trace", trace_bucket, spans.c.trace_id)  # a trace by its id, a probe for each bucket
 Index("spans_operation", spans.c.operation, spans.c.start)  # by service, name and kind in a window
-Index("spans_error", spans.c.start, sqlite_where=spans.c.status == 2)  # noqa: PLR2004  # failed spans
+Index("spans_error", spans.c.start, sqlite_where=spans.c.status == 2)  # failed spans
 Index("spans_slow", spans.c.start, sqlite_where=spans.c.duration >= SLOW_INDEX_NS)  # slow requests
 
 errors = Table(

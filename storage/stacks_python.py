@@ -67,7 +67,7 @@ def _unwrapped(lines: list[str]) -> Iterator[tuple[str, bool, bool]]:
             if _MEMBER_RULE.match(line):
                 member = True
                 yield "", True, True
-            elif len(line) - len(line.lstrip()) <= 4:  # noqa: PLR2004  # the end of the outermost group
+            elif len(line) - len(line.lstrip()) <= 4:  # the end of the outermost group
                 member = False
             continue
         yield _unbarred(line), member, False

@@ -491,7 +491,7 @@ def _after_fork() -> None:
     global _open_lock  # noqa: PLW0603  # another thread may have held it at the fork
     _open_lock = threading.Lock()
     for store in list(_all_stores):
-        store._after_fork_in_child()  # noqa: SLF001
+        store._after_fork_in_child()  # noqa: SLF001  # the hook is the store's own, registered once for all
 
 
 def _before_fork() -> None:

@@ -75,16 +75,18 @@ class StoredSpan:
     @property
     def own(self) -> Mapping[str, Any]:
         """The attributes that only it has."""
-        if self._own.__class__ is str:
-            self._own = _from_json(self._own)
-        return self._own or _EMPTY  # type: ignore[return-value]  # decoded above
+        own = self._own
+        if isinstance(own, str):
+            own = self._own = _from_json(own)
+        return own or _EMPTY
 
     @property
     def details(self) -> Mapping[str, Any]:
         """Events, links, status message and more, as FORMAT.md has them."""
-        if self._details.__class__ is str:
-            self._details = _from_json(self._details)
-        return self._details or _EMPTY  # type: ignore[return-value]  # decoded above
+        details = self._details
+        if isinstance(details, str):
+            details = self._details = _from_json(details)
+        return details or _EMPTY
 
     @property
     def end(self) -> int:

@@ -85,7 +85,7 @@ class Guide:
     def _get(self, path: str) -> str | None:
         with suppress(OSError):
             answer = asyncio.run(fetch(self._plan.host, self._plan.port, Visit("GET", path)))
-            return answer.body.decode(errors="replace") if answer.status == 200 else None  # noqa: PLR2004 - HTTP's OK
+            return answer.body.decode(errors="replace") if answer.status == 200 else None
         return None
 
     def _recent_trace(self) -> str:
@@ -103,7 +103,7 @@ class Guide:
 def say(text: str) -> None:
     """Print; whoever read it may have gone, and the demo goes on."""
     with suppress(OSError, ValueError):
-        print(text, flush=True)  # noqa: T201 - the command's own output
+        print(text, flush=True)  # noqa: T201  # the command's own output
 
 
 def _welcome(plan: Plan, trace: str) -> str:

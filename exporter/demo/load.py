@@ -154,4 +154,4 @@ class Load:
         except OSError:
             self.failed += 1
         else:
-            self.failed += answer.status >= 500  # noqa: PLR2004 - HTTP's server errors
+            self.failed += answer.status >= 500

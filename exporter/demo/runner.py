@@ -75,7 +75,7 @@ def run_demo(
 
 def serve_shop() -> ASGIApp:
     """Build the shop inside a worker: what uvicorn imports by name."""
-    from .shop import create_shop  # noqa: PLC0415 - the supervisor has no use for all of it
+    from .shop import create_shop  # noqa: PLC0415  # the supervisor has no use for all of it
 
     _leave_with_supervisor()
     logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
@@ -188,5 +188,5 @@ def _is_taken(error: Exception) -> bool:
 
 
 def _say_and_exit(text: str, status: int = 1) -> NoReturn:
-    print(f"tracekeep demo: {text}", file=sys.stderr, flush=True)  # noqa: T201 - the command's own output
+    print(f"tracekeep demo: {text}", file=sys.stderr, flush=True)  # noqa: T201  # the command's own output
     raise SystemExit(status)

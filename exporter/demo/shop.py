@@ -100,7 +100,7 @@ async def checkout(request: Request) -> Response:
 async def sales(request: Request) -> Response:
     """Slow: a report over all orders that takes its time (0.3 to 1.2 s)."""
     days = request.query_params.get("days", "7")
-    if not days.isdecimal() or not 1 <= int(days) <= 31:  # noqa: PLR2004 - the length of a month
+    if not days.isdecimal() or not 1 <= int(days) <= 31:  # the length of a month
         raise InvalidOrderError(f"days must be a number from 1 to 31, not {days[:20]!r}")
     rows = await run_in_threadpool(_stockroom(request).sales)
     with _tracer.start_as_current_span("render report", attributes={"shop.report.days": int(days)}):
@@ -158,7 +158,7 @@ def _stockroom(request: Request) -> Stockroom:
 
 
 def _find(stockroom: Stockroom, product_id: int) -> dict[str, Any]:
-    item = stockroom.product(product_id) if product_id.bit_length() < 64 else None  # noqa: PLR2004 - SQLite's
+    item = stockroom.product(product_id) if product_id.bit_length() < 64 else None  # SQLite has no larger
     if item is None:
         raise NoSuchProductError(f"there is no product {product_id}")
     return item
@@ -167,12 +167,17 @@ def _find(stockroom: Stockroom, product_id: int) -> dict[str, Any]:
 def _valid_order(body: bytes) -> dict[str, Any]:
     try:
         order = json.loads(body)
-        product_id, quantity = int(order["product_id"]), int(order["quantity"])
-        if not 1 <= quantity <= _MOST_PIECES:
-            raise ValueError(f"quantity must be from 1 to {_MOST_PIECES}, not {quantity}")  # noqa: TRY301
+        product_id, quantity = int(order["product_id"]), _pieces(order["quantity"])
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise InvalidOrderError(f"not an order: {error}") from error
     return {**order, "product_id": product_id, "quantity": quantity}
+
+
+def _pieces(given: Any) -> int:
+    quantity = int(given)
+    if not 1 <= quantity <= _MOST_PIECES:
+        raise ValueError(f"quantity must be from 1 to {_MOST_PIECES}, not {quantity}")
+    return quantity
 
 
 async def _charge(card: str, cents: int) -> None:
@@ -180,12 +185,16 @@ async def _charge(card: str, cents: int) -> None:
     attributes: dict[str, str | int] = {"server.address": "payments.example", "shop.payment.cents": cents}
     kind = trace.SpanKind.CLIENT
     with _tracer.start_as_current_span("charge card", kind=kind, attributes=attributes):
-        await asyncio.sleep(0.02)
         try:
-            if card == "unreachable":
-                raise ConnectionResetError("payments.example closed the connection")  # noqa: TRY301
+            await _ask_provider(card)
         except ConnectionResetError as error:
             raise PaymentUnavailableError("no answer from payments.example after 1 try") from error
+
+
+async def _ask_provider(card: str) -> None:
+    await asyncio.sleep(0.02)
+    if card == "unreachable":
+        raise ConnectionResetError("payments.example closed the connection")
 
 
 async def _csv(orders: list[dict[str, Any]]) -> AsyncIterator[str]:

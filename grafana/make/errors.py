@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from .live import Live
 from .page import VERSION, Dashboard, Panels, instances, page, services, sources, to
-from .panels import Column, Line, found_traces, lines, number, rows
-from .queries import RANGE, RATE, SERVER_ERROR, among, happened, here, increase, ours, rate, ratio, requests, spans, top
+from .panels import FAILED_LIMITS, Column, Line, found_traces, lines, number, rows
+from .queries import (
+    RANGE,
+    RATE,
+    SERVER_ERROR,
+    among,
+    failed_share,
+    happened,
+    here,
+    increase,
+    ours,
+    rate,
+    requests,
+    spans,
+    top,
+)
 
 _EXCEPTIONS = ours("exceptions_total")
 _TYPE = "service, exception_type"
@@ -57,8 +71,8 @@ def _glance() -> Panels:
             "Failed requests",
             "Share of HTTP requests answered with a status of 500 or more.",
             "percentunit",
-            ratio(rate(requests(SERVER_ERROR)), rate(requests())),
-            limits=(0.01, 0.05),
+            failed_share(),
+            limits=FAILED_LIMITS,
         ),
         number(
             "New groups",
@@ -150,7 +164,7 @@ def _releases() -> Panels:
             "Share of HTTP requests answered with a status of 500 or more, by `service.version`.",
             "percentunit",
             Line(top(10, f"{of_release(failed)} / {of_release(asked)}"), f"{{{{{VERSION}}}}}"),
-            limits=(0.01, 0.05),
+            limits=FAILED_LIMITS,
         ),
     ]
 
@@ -170,7 +184,7 @@ def _spans(live: Live) -> Panels:
                     "Share",
                     among(f"{increase(failed, labels)} / {increase(every, labels)}", labels, most),
                     "percentunit",
-                    (0.01, 0.05),
+                    FAILED_LIMITS,
                 ),
             ],
             sort="Failed",

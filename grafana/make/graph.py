@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .live import Live
 from .page import Dashboard, Panels, choice, instances, page, sources, to
-from .panels import Column, Line, durations, lines, node_graph, rows
+from .panels import FAILED_LIMITS, Column, Line, durations, lines, node_graph, rows
 from .queries import RANGE, RATE, among, here, quantile, rate, ratio, top
 
 _EDGE = "client, server, connection_type"
@@ -55,7 +55,7 @@ def _map() -> Panels:
             "side records nothing.",
             [
                 Column("Calls/s", busiest, "reqps"),
-                Column("Failed", among(_failed(RANGE), _EDGE, busiest), "percentunit", (0.01, 0.05)),
+                Column("Failed", among(_failed(RANGE), _EDGE, busiest), "percentunit", FAILED_LIMITS),
                 Column("p95", among(slow, _EDGE, busiest), "s"),
             ],
             sort="Calls/s",
@@ -78,7 +78,7 @@ def _calls() -> Panels:
             "Share of calls that either side says have failed; the ten worst pairs.",
             "percentunit",
             Line(top(10, _failed()), _LEGEND),
-            limits=(0.01, 0.05),
+            limits=FAILED_LIMITS,
         ),
     ]
 

@@ -40,6 +40,8 @@ TEMPO = DataSourceRef(type_val="tempo", uid="${tempo}")
 GREEN, YELLOW, RED = "green", "yellow", "red"
 Limits = tuple[float, float]
 """From where a value is yellow, and from where red."""
+FAILED_LIMITS: Limits = (0.01, 0.05)
+"""Of a share that failed."""
 _TRACES_SHOWN = 50
 _EXEMPLARS = 100
 
@@ -76,20 +78,15 @@ def lines(
 ) -> Builder[Panel]:
     """Values over time."""
     panel = (
-        timeseries.Panel()
-        .title(title).description(description).datasource(PROMETHEUS).unit(unit).min(0).height(8).span(width)
-        .line_width(1).fill_opacity(30 if stacked else 8).show_points(common.VisibilityMode.NEVER)
+        _timeseries([_over_time(each) for each in drawn], stacked=stacked)
+        .title(title).description(description).datasource(PROMETHEUS).unit(unit).span(width)
+        .show_points(common.VisibilityMode.NEVER)
         .legend(
             common_builders.VizLegendOptions()
             .display_mode(common.LegendDisplayMode.TABLE).placement(common.LegendPlacement.BOTTOM)
             .calcs(["mean", "max"]).show_legend(True)
         )
-        .tooltip(common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI)
-                 .sort(common.SortOrder.DESCENDING))
-        .targets(_lettered([_over_time(each) for each in drawn]))
     )  # fmt: skip
-    if stacked:
-        panel = panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
     if maximum is not None:
         panel = panel.max(maximum)
     if limits is not None:
@@ -214,17 +211,10 @@ def traced(
     title: str, description: str, unit: str, *queries: str, width: int = 12, stacked: bool = False
 ) -> Builder[Panel]:
     """What TraceQL metrics queries give, over time."""
-    panel = (
-        timeseries.Panel()
-        .title(title).description(description).datasource(TEMPO).unit(unit).min(0).height(8).span(width)
-        .line_width(1).fill_opacity(30 if stacked else 8)
-        .tooltip(common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI)
-                 .sort(common.SortOrder.DESCENDING))
-        .targets(_lettered([_measured(each) for each in queries]))
+    return (
+        _timeseries([_measured(each) for each in queries], stacked=stacked)
+        .title(title).description(description).datasource(TEMPO).unit(unit).span(width)
     )  # fmt: skip
-    if stacked:
-        panel = panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL))
-    return panel
 
 
 def traced_durations(title: str, description: str, query: str) -> Builder[Panel]:
@@ -255,6 +245,16 @@ def link_between(tag: str) -> dashboard.DashboardLink:
         dashboard.DashboardLink("tracekeep").type(DashboardLinkType.DASHBOARDS).tags([tag])
         .as_dropdown(False).include_vars(True).keep_time(True)
     )  # fmt: skip
+
+
+def _timeseries(queries: Sequence[prometheus.Dataquery | tempo.TempoQuery], *, stacked: bool) -> timeseries.Panel:
+    panel = (
+        timeseries.Panel().min(0).height(8).line_width(1).fill_opacity(30 if stacked else 8)
+        .tooltip(common_builders.VizTooltipOptions().mode(common.TooltipDisplayMode.MULTI)
+                 .sort(common.SortOrder.DESCENDING))
+        .targets(_lettered(queries))
+    )  # fmt: skip
+    return panel.stacking(common_builders.StackingConfig().mode(common.StackingMode.NORMAL)) if stacked else panel
 
 
 def _over_time(line: Line) -> prometheus.Dataquery:

@@ -64,6 +64,11 @@ def ratio(part: str, whole: str) -> str:
     return f"({part} or 0 * {whole}) / {whole}"
 
 
+def failed_share(by: str = "", window: str = RATE) -> str:
+    """The share of HTTP requests that were answered with a status of 500 or more."""
+    return ratio(rate(requests(SERVER_ERROR), by, window), rate(requests(), by, window))
+
+
 def quantile(share: float, histogram: str, by: str = "", window: str = RATE) -> str:
     """A quantile of a histogram, given as the selector of its buckets."""
     return f"histogram_quantile({share}, {rate(histogram, ', '.join(filter(None, ('le', by))), window)})"

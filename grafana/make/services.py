@@ -6,25 +6,24 @@ from dataclasses import replace
 
 from .live import Live
 from .page import Dashboard, Panels, instances, page, services, sources, to
-from .panels import Column, Line, durations, lines, number, rows
+from .panels import FAILED_LIMITS, Column, Line, durations, lines, number, rows
 from .queries import (
     HTTP,
     RANGE,
     RATE,
     SERVER_ERROR,
     among,
+    failed_share,
     happened,
     le,
     ours,
     quantile,
     rate,
-    ratio,
     requests,
     spans,
     top,
 )
 
-_ERROR_LIMITS = (0.01, 0.05)
 _APDEX_LIMITS = (0.7, 0.94)  # Apdex's own words: below 0.7 is poor, from 0.94 on excellent
 _ROUTE = "service, http_request_method, http_route"
 _ROUTE_LEGEND = "{{service}} {{http_request_method}} {{http_route}}"
@@ -48,10 +47,6 @@ def services_page(live: Live) -> Dashboard:
             ("Inside: what the services do and call", _inside(live)),
         ],
     )
-
-
-def _failed(by: str = "", window: str = RATE) -> str:
-    return ratio(rate(requests(SERVER_ERROR), by, window), rate(requests(), by, window))
 
 
 def _within(bound: float, by: str, window: str, *matchers: str) -> str:
@@ -81,8 +76,8 @@ def _glance(live: Live) -> Panels:
             "Failed",
             "Share of requests answered with a status of 500 or more.",
             "percentunit",
-            _failed(),
-            limits=_ERROR_LIMITS,
+            failed_share(),
+            limits=FAILED_LIMITS,
         ),
         number(
             "p95",
@@ -122,9 +117,9 @@ def _services(live: Live) -> Panels:
             "Failed by service",
             "Share of requests answered with a status of 500 or more; the ten worst services.",
             "percentunit",
-            Line(top(10, _failed("service")), "{{service}}"),
+            Line(top(10, failed_share("service")), "{{service}}"),
             width=8,
-            limits=_ERROR_LIMITS,
+            limits=FAILED_LIMITS,
         ),
         lines(
             "p95 by service",
@@ -140,7 +135,7 @@ def _columns(live: Live, count: int, by: str) -> list[Column]:
     """Of the busiest, over the whole time."""
     busiest = top(count, rate(requests(), by, RANGE))
     others = [
-        Column("Failed", _failed(by, RANGE), "percentunit", _ERROR_LIMITS),
+        Column("Failed", failed_share(by, RANGE), "percentunit", FAILED_LIMITS),
         *(Column(f"p{share * 100:g}", quantile(share, _BUCKETS, by, RANGE), "s") for share in (0.5, 0.95, 0.99)),
         Column("Apdex", _apdex(live, by, RANGE), "none", decimals=2),
         Column("Slow", _slow(live, by, RANGE), "percentunit"),

@@ -43,7 +43,7 @@ def _made(live: Live) -> dict[str, str]:
     if live == live_of(StoreSettings()) and (shipped := sorted((_SOURCE / _MADE).glob("*.json"))):
         return {path.name: path.read_text(encoding="utf-8") for path in shipped}
     try:
-        from .all import dashboards  # noqa: PLC0415 - needs an extra
+        from .all import dashboards  # noqa: PLC0415  # needs an extra
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "grafana_foundation_sdk":
             raise

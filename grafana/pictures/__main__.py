@@ -81,7 +81,7 @@ def _prometheus(folder: Path, target: int) -> Iterator[str]:
 @contextmanager
 def _running(command: Sequence[str], log: Path, ready: str) -> Iterator[subprocess.Popen[bytes]]:
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603 - our own commands
+        process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603  # our own commands
     try:
         until = time.monotonic() + _START_S
         while not _answers(ready):
@@ -96,7 +96,7 @@ def _running(command: Sequence[str], log: Path, ready: str) -> Iterator[subproce
 
 def _answers(url: str) -> bool:
     with suppress(OSError), get(url, timeout=2) as response:
-        return bool(response.status == 200)  # noqa: PLR2004 - HTTP's OK
+        return bool(response.status == 200)
     return False
 
 

@@ -70,7 +70,7 @@ class Frame:
             self.add(f'<path class="g" d="M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}"/>')
             self.add(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>')
         minutes = (self.end - self.start) / 60
-        every = next(each for each in (0.5, 1, 2, 5, 10, 30, 60, 1e9) if minutes / each <= 10)  # noqa: PLR2004
+        every = next(each for each in (0.5, 1, 2, 5, 10, 30, 60, 1e9) if minutes / each <= 10)
         for number in range(int(minutes / every) + 1):
             x = self.x(self.start + number * every * 60)
             self.add(f'<text x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{number * every:g} min</text>')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -107,7 +108,7 @@ PICTURES = {each.__name__: each for each in (requests, durations, quantiles, err
 
 def _points(values: Sequence[tuple[float, str]]) -> list[Point]:
     found = [(moment, float(value)) for moment, value in values]
-    return [(moment, value) for moment, value in found if value == value]  # noqa: PLR0124 - NaN is not
+    return [(moment, value) for moment, value in found if not math.isnan(value)]
 
 
 def _place(value: float, bounds: Sequence[float]) -> float:

@@ -37,10 +37,10 @@ def read_children(metric: object) -> Reading | None:
 
 
 def _read(metric: Any, read: Callable[[Any], Point]) -> Reading:
-    names, type_ = metric._labelnames, metric._type  # noqa: SLF001
+    names, type_ = metric._labelnames, metric._type
     if names:
-        with metric._lock:  # noqa: SLF001
-            children = list(metric._metrics.items())  # noqa: SLF001
+        with metric._lock:
+            children = list(metric._metrics.items())
     else:
         children = [((), metric)]
     known = _known.setdefault(metric, {})
@@ -58,31 +58,31 @@ def _read(metric: Any, read: Callable[[Any], Point]) -> Reading:
             add(points[labels], point)
         else:
             points[labels] = point
-    bounds = checked_bounds(metric._upper_bounds[:-1]) if type_ == "histogram" else ()  # noqa: SLF001
-    name, help_, unit = metric._name, metric._documentation, metric._unit  # noqa: SLF001
+    bounds = checked_bounds(metric._upper_bounds[:-1]) if type_ == "histogram" else ()
+    name, help_, unit = metric._name, metric._documentation, metric._unit
     return Reading(checked_name(name), type_, checked_help(help_), checked_help(unit), "sum", bounds, points)
 
 
 def _counter(child: Any) -> Point:
-    value = child._value  # noqa: SLF001
+    value = child._value
     exemplar = value.get_exemplar()
     return Point(
         _finite(value.get()),
-        created=nanoseconds(child._created),  # noqa: SLF001
+        created=nanoseconds(child._created),
         exemplars=exemplars([(0, exemplar)]) if exemplar is not None else None,
     )
 
 
 def _summary(child: Any) -> Point:
-    count, created = child._count.get(), nanoseconds(child._created)  # noqa: SLF001
-    return Point(_finite(count), float(child._sum.get()), created=created)  # noqa: SLF001
+    count, created = child._count.get(), nanoseconds(child._created)
+    return Point(_finite(count), float(child._sum.get()), created=created)
 
 
 def _histogram(child: Any) -> Point:
-    sum_, values = float(child._sum.get()), child._buckets  # noqa: SLF001
+    sum_, values = float(child._sum.get()), child._buckets
     buckets = [value.get() for value in values]
     given = [(place, values[place].get_exemplar()) for place, count in enumerate(buckets) if count]
-    created = nanoseconds(child._created)  # noqa: SLF001
+    created = nanoseconds(child._created)
     return Point(_finite(sum(buckets)), sum_, buckets, created, exemplars([each for each in given if each[1]]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from opentelemetry.metrics import NoOpMeterProvider
@@ -72,7 +73,7 @@ class RetainingMetricReader(MetricReader):
     def read_synchronous(self) -> MetricsData | None:
         """The same without callbacks, so that nobody else's code runs. None where the SDK is other than known."""
         try:
-            storages = self.consumer._reader_storages  # noqa: SLF001  # nothing public leaves callbacks out
+            storages = self.consumer._reader_storages  # nothing public leaves callbacks out
             found: MetricsData | None = storages[self].collect()
         except (AttributeError, KeyError, TypeError):
             return None
@@ -133,7 +134,9 @@ class OpenTelemetrySource:
 
     def collectors(self) -> Sequence[Collector]:
         """The resource; all instruments; and those without callbacks, for when a callback hangs."""
-        return [self._target, _Instruments(self), _Synchronous(self)]
+        everything = _Instruments((COLLECTOR, id(self)), is_safe=False, read=self.read)
+        synchronous = _Instruments(("synchronous", id(self)), is_safe=True, read=self.read_while_busy)
+        return [self._target, everything, synchronous]
 
     def read_at_fork(self, faults: Faults) -> Iterator[Reading]:
         """Instruments without callbacks."""
@@ -157,38 +160,19 @@ class OpenTelemetrySource:
         return (
             isinstance(reader, MetricReader)
             and self.reader.consumer is not None
-            and getattr(reader._collect, "__self__", None) is self.reader.consumer  # noqa: SLF001
+            and getattr(reader._collect, "__self__", None) is self.reader.consumer
         )
 
 
+@dataclass(frozen=True, slots=True)
 class _Instruments:
-    """What a source's reader gives."""
+    """What a source's reader gives: all, or what it gives in the place of that."""
 
-    name = COLLECTOR
-    is_safe = False
-    is_additive = True
-
-    def __init__(self, source: OpenTelemetrySource) -> None:
-        self._source = source
-        self.key: object = (COLLECTOR, id(source))
-
-    def read(self, faults: Faults) -> Iterator[Reading]:
-        return self._source.read(faults)
-
-
-class _Synchronous:
-    """What it gives in the place of that."""
-
-    name = COLLECTOR
-    is_safe = True
-    is_additive = True
-
-    def __init__(self, source: OpenTelemetrySource) -> None:
-        self._source = source
-        self.key: object = ("synchronous", id(source))
-
-    def read(self, faults: Faults) -> Iterator[Reading]:
-        return self._source.read_while_busy(faults)
+    key: object
+    is_safe: bool
+    read: Callable[[Faults], Iterator[Reading]]
+    name: str = COLLECTOR
+    is_additive: bool = True
 
 
 class _Target:

@@ -47,8 +47,8 @@ class RegistrySource:
     def _registered(self) -> list[Any] | None:
         """What is registered. Nothing public tells it apart from collecting all in one go."""
         try:
-            with self._registry._lock:  # noqa: SLF001
-                return list(self._registry._collector_to_names)  # noqa: SLF001
+            with self._registry._lock:
+                return list(self._registry._collector_to_names)
         except Exception:
             return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 
@@ -217,7 +218,7 @@ def checked_label(name: object) -> str:
     return text
 
 
-def checked_number(value: object, *, cumulative: bool = False) -> float:
+def checked_number(value: Any, *, cumulative: bool = False) -> float:
     """A number as it is; a cumulative one must be finite and not negative.
 
     Raises:
@@ -225,7 +226,7 @@ def checked_number(value: object, *, cumulative: bool = False) -> float:
     """
     if value.__class__ is not float and not (value.__class__ is int and -_EXACT <= value <= _EXACT):
         try:
-            value = float(value)  # type: ignore[arg-type]  # numpy's and others' numbers
+            value = float(value)  # numpy's and others' numbers
         except (TypeError, ValueError, OverflowError):
             raise FaultError("invalid", f"{value!r:.100} is no number") from None
     number: float = value

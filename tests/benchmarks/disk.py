@@ -35,7 +35,7 @@ _WORST_SHARE = 5  # the worst case is told by a fifth of the spans
 _FINISH_SECONDS = 60.0
 
 
-def run(spans: int, rounds: int) -> Result:  # noqa: ARG001  # all benchmarks are called alike
+def run(spans: int, _rounds: int) -> Result:
     ours, worst = _stored(spans, _CLIENTS), _stored(spans // _WORST_SHARE, _MANY_CLIENTS)
     return Result(
         name="disk",

@@ -7,7 +7,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 class Discard(SpanExporter):
     """The cheapest exporter: it does nothing."""
 
-    def export(self, spans):  # noqa: ARG002  # the interface's
+    def export(self, _spans):
         return SpanExportResult.SUCCESS
 
 

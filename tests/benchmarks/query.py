@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tracekeep.exporter import traceql
@@ -135,9 +136,12 @@ def _ask(store: Store, rounds: int) -> dict[str, _Times]:
     questions: dict[str, list[Callable[[], object]]] = {
         "trace by id": [lambda trace_id=trace_id: store.trace(trace_id) for trace_id in ids]
     }
+
+    def last_hour(filters: dict[str, object]) -> object:
+        return store.spans(since_ns=time.time_ns() - _HOUR, **filters)
+
     for name, filters in _SEARCHES.items():
-        question = lambda filters=filters: store.spans(since_ns=time.time_ns() - _HOUR, **filters)  # noqa: E731
-        questions[f"search by {name}"] = [question] * max(10, rounds // 15)
+        questions[f"search by {name}"] = [partial(last_hour, filters)] * max(10, rounds // 15)
 
     def summary(hours: int) -> object:
         now = time.time_ns()

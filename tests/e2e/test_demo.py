@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 import psutil
 import pytest
+from tk_fresh import clean_environ
 from tk_http import get, get_json
 from tk_metrics import scrape, server_spans
 from tk_prometheus import free_port
@@ -27,7 +28,7 @@ class Demo:
 
     def __init__(self, port, data_dir):
         self.port = port
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TRACEKEEP_"))}
+        environment = clean_environ()
         self.process = subprocess.Popen(
             [*COMMAND, "--port", str(port), "--data-dir", str(data_dir)],
             stdin=subprocess.DEVNULL,

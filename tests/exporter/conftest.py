@@ -6,6 +6,8 @@ import time
 import msgspec
 import pytest
 from starlette.testclient import TestClient
+from tk_tempo import Grafana
+from tk_tempo_spans import Shop, served
 from tk_wait import eventually
 
 from tracekeep.exporter import create_app
@@ -66,3 +68,28 @@ def record(store):
         return span.trace_id.hex()
 
     return record
+
+
+# --- as Grafana's Tempo data source sees it ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shop(store):
+    """What records traces."""
+    return Shop(store)
+
+
+@pytest.fixture
+def grafana(store):
+    """The data source."""
+    with served(store, "/observability") as port:
+        yield Grafana(port, "/observability/tempo")
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory):
+    """The data source of a store without spans."""
+    store = open_store(tmp_path_factory.mktemp("empty") / "data", writer="none")
+    with served(store, "/a/b") as port:
+        yield Grafana(port, "/a/b/tempo")
+    store.close()

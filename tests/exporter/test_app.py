@@ -1,4 +1,3 @@
-import asyncio
 import logging
 
 import pytest
@@ -7,6 +6,8 @@ from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.testclient import TestClient
+from tk_asgi import answered, http_scope
+from tk_failing import Failing, failing
 
 from tracekeep.exporter import create_app
 from tracekeep.exporter.app import ROUTES
@@ -24,27 +25,8 @@ HISTORY = [
 ]
 
 
-class Failing:
-    """A store of which every method raises."""
-
-    before_scrape = ()
-
-    def __init__(self, error):
-        self.error = error
-
-    def __getattr__(self, name):
-        def method(*_, **__):
-            raise self.error
-
-        return method
-
-
 def client_of(app, **options):
     return TestClient(app, raise_server_exceptions=False, **options)
-
-
-def failing(error):
-    return client_of(create_app(Failing(error)))
 
 
 def document(response, status):
@@ -192,26 +174,8 @@ paths = st.sampled_from(["/metrics", "/health", "/ready", *HISTORY])
 @given(path=paths, query=st.binary(max_size=200))
 def test_any_query_string_is_answered_below_500(path, query):
     """Whatever bytes come: an answer or a refusal, here 503 from a store that has none."""
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": b""}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": query,
-        "headers": [],
-        "root_path": "",
-        "server": ("test", 80),
-        "scheme": "http",
-    }
-    asyncio.run(create_app(Failing(Unavailable("")))(scope, receive, send))
+    scope = http_scope(path, raw_path=path.encode(), query_string=query)
+    sent = answered(create_app(Failing(Unavailable(""))), scope)
     assert sent[0]["status"] in {200, 400, 503}
 
 

@@ -6,6 +6,7 @@ import json
 import pytest
 from google.protobuf import json_format
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData  # the forms are checked by others' code
+from tk_asgi import http_scope
 
 from tracekeep.exporter import create_app, export
 
@@ -94,11 +95,7 @@ def test_a_client_that_leaves_ends_it(store, record, monkeypatch):
             if message.get("body"):
                 gone.set()
 
-        scope = {
-            "type": "http", "method": "GET", "path": "/monitoring/spans/export", "query_string": b"", "headers": [],
-            "root_path": "", "scheme": "http", "server": ("test", 80), "http_version": "1.1",
-            "asgi": {"version": "3.0", "spec_version": "2.3"},
-        }  # fmt: skip
+        scope = http_scope("/monitoring/spans/export", asgi={"version": "3.0", "spec_version": "2.3"})
         await create_app(store)(scope, receive, send)
 
     asyncio.run(run())

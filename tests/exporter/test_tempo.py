@@ -9,14 +9,15 @@ from google.protobuf.json_format import ParseError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.proto.trace.v1.trace_pb2 import TracesData
-from starlette.testclient import TestClient
+from tk_asgi import answered, http_scope
+from tk_failing import failing
 from tk_http import Response
 from tk_tempo import Grafana, Refused, checked_trace, strict
 from tk_tempo_spans import Shop, served
 
 from tracekeep.exporter import create_app
 from tracekeep.exporter.tempo import params
-from tracekeep.storage import QueryTimeout, SettingError, StoreSettings, Unavailable, open_store
+from tracekeep.storage import QueryTimeout, SettingError, Unavailable, open_store
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 ASKING = [
@@ -33,25 +34,6 @@ ASKING = [
     "/api/metrics/query_range?q=%7B%7D%7Crate()",
     "/api/metrics/query?q=%7B%7D%7Crate()",
 ]
-
-
-class Failing:
-    """A store of which every method raises."""
-
-    settings = StoreSettings()
-
-    def __init__(self, error):
-        self.error = error
-
-    def __getattr__(self, name):
-        def method(*_, **__):
-            raise self.error
-
-        return method
-
-
-def failing(error):
-    return TestClient(create_app(Failing(error)), raise_server_exceptions=False)
 
 
 @pytest.mark.parametrize("path", ASKING)
@@ -149,19 +131,8 @@ def runner():
 
 def ask(runner, app, path, query, accept):
     """One request, as an ASGI server hands it over: (status, content type, body)."""
-    sent = []
-
-    async def receive():
-        return {"type": "http.request", "body": b""}
-
-    async def send(message):
-        sent.append(message)
-
-    scope = {
-        "type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "query_string": query,
-        "headers": [(b"accept", accept)], "root_path": "", "server": ("test", 80), "scheme": "http",
-    }  # fmt: skip
-    runner.run(app(scope, receive, send))
+    scope = http_scope(path, raw_path=path.encode(), query_string=query, headers=[(b"accept", accept)])
+    sent = answered(app, scope, runner.run)
     kinds = dict(sent[0]["headers"])
     body = b"".join(each.get("body", b"") for each in sent[1:])
     return sent[0]["status"], kinds.get(b"content-type", b"").decode(), body

@@ -2,8 +2,6 @@ import pytest
 from tk_tempo import Grafana, Refused, plain_attributes
 from tk_tempo_spans import Shop, served
 
-from tracekeep.storage import open_store
-
 SECOND, MINUTE = 10**9, 60
 START = 1_795_435_200  # a whole hour
 
@@ -11,21 +9,6 @@ START = 1_795_435_200  # a whole hour
 @pytest.fixture
 def shop(store):
     return Shop(store, now_ns=START * SECOND)
-
-
-@pytest.fixture
-def grafana(store):
-    with served(store, "/observability") as port:
-        yield Grafana(port, "/observability/tempo")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """The data source of a store without spans."""
-    store = open_store(tmp_path_factory.mktemp("empty") / "data", writer="none")
-    with served(store, "/a/b") as port:
-        yield Grafana(port, "/a/b/tempo")
-    store.close()
 
 
 def by_label(found):

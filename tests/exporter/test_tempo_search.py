@@ -3,31 +3,9 @@ import time
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tk_tempo import Grafana, Refused, plain_attributes
-from tk_tempo_spans import Shop, served
+from tk_tempo import Refused, plain_attributes
 
 from tracekeep.exporter.tempo import legacy
-from tracekeep.storage import open_store
-
-
-@pytest.fixture
-def shop(store):
-    return Shop(store)
-
-
-@pytest.fixture
-def grafana(store):
-    with served(store, "/observability") as port:
-        yield Grafana(port, "/observability/tempo")
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """The data source of a store without spans."""
-    store = open_store(tmp_path_factory.mktemp("empty") / "data", writer="none")
-    with served(store, "/a/b") as port:
-        yield Grafana(port, "/a/b/tempo")
-    store.close()
 
 
 def ids(found):

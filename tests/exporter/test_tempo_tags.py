@@ -1,31 +1,9 @@
 import time
 
 import pytest
-from tk_tempo import Grafana, Refused
-from tk_tempo_spans import Shop, served
+from tk_tempo import Refused
 
 from tracekeep.exporter.tempo.names import INTRINSICS, Tag, parse_tag
-from tracekeep.storage import open_store
-
-
-@pytest.fixture
-def shop(store):
-    return Shop(store)
-
-
-@pytest.fixture
-def grafana(store):
-    with served(store) as port:
-        yield Grafana(port)
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory):
-    """The data source of a store without spans."""
-    store = open_store(tmp_path_factory.mktemp("empty") / "data", writer="none")
-    with served(store, "/a/b") as port:
-        yield Grafana(port, "/a/b/tempo")
-    store.close()
 
 
 def test_names_are_of_the_spans_that_are_kept(grafana, shop):

@@ -11,11 +11,6 @@ from tracekeep.storage import open_store
 MOUNTS = ["", "/observability", "/a/b"]
 
 
-@pytest.fixture
-def shop(store):
-    return Shop(store)
-
-
 @pytest.fixture(params=MOUNTS, ids=lambda mount: mount or "root")
 def grafana(store, request):
     with served(store, request.param) as port:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from tk_client import Client
+from tk_damage import delete, delete_with_logs, overwrite, replace
 from tk_history import check_each_once, check_files, check_kept, server_traces, settled
 from tk_metrics import Watch, scrape, server_spans
 from tk_service import Service
@@ -18,7 +19,6 @@ PATHS = ("/quick", "/work/1", "/work/2", "/stream")  # all answer with 200
 RECOVERY_S = 10.0
 NOTICE_S = 5.0
 LOCK_S, LONG_LOCK_S = 5.0, 60.0
-GARBAGE = b"This is no database. " * 4096
 
 
 class Outage:
@@ -102,26 +102,7 @@ def partition(data_dir):
 FILES = {"aggregates": aggregates, "partition": partition}
 
 
-def delete(path):
-    path.unlink()
-
-
-def delete_with_wal(path):
-    for each in path.parent.glob(f"{path.name}*"):
-        each.unlink()
-
-
-def overwrite(path):
-    path.write_bytes(GARBAGE)
-
-
-def replace(path):
-    stranger = path.with_suffix(".new")
-    stranger.write_bytes(GARBAGE)
-    stranger.replace(path)
-
-
-DAMAGES = {each.__name__: each for each in (delete, delete_with_wal, overwrite, replace)}
+DAMAGES = {each.__name__: each for each in (delete, delete_with_logs, overwrite, replace)}
 
 
 def test_locked_by_another_process(tmp_path, long):
@@ -165,7 +146,7 @@ def test_files_destroyed_while_running(tmp_path, damage):
         check_each_once(server_traces(it.service.port), it.since_break())
 
 
-@pytest.mark.parametrize("damage", ["delete_with_wal", "overwrite"])
+@pytest.mark.parametrize("damage", ["delete_with_logs", "overwrite"])
 def test_files_destroyed_before_the_start(tmp_path, damage):
     """A service whose databases were destroyed while it was down starts, keeps what comes, and counts on.
 

@@ -1,6 +1,5 @@
 """The demo shop, alone and then with a guest that makes faults, and a real Prometheus that scrapes it."""
 
-import os
 import subprocess
 import sys
 import threading
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from tk_fresh import clean_environ
 from tk_grafana import Dashboard, Unanswered, answer, boards, queries
 from tk_http import get, get_json, request
 from tk_prometheus import Prometheus, free_port
@@ -92,24 +92,19 @@ def empty_by_design():
 def place(require, tmp_path_factory):
     """A shop under load and its Prometheus; then a service that calls it names and breaks its limits."""
     program, folder = require("prometheus"), tmp_path_factory.mktemp("place")
-    port, environment = free_port(), _environment()
+    port, environment = free_port(), clean_environ() | _LIMITS
     command = ["-m", "tracekeep", "demo", "--port", str(port), "--data-dir", str(folder / "data")]
     with (folder / "log").open("wb") as log, ExitStack() as stack:
         shop = subprocess.Popen([sys.executable, *command], env=environment, stdout=log, stderr=log)
         stack.callback(_end, shop)
         eventually(lambda: get(port, "/observability/health").status == 200, 30)
         found = Place(stack.enter_context(Prometheus(program, folder / "prometheus", port)), port)
-        stack.enter_context(guest(folder / "data", environment, log))
+        stack.enter_context(Guest(folder / "data", environment, log))
         found.make_faults()
         yield found
 
 
-def _environment():
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TRACEKEEP_"))}
-    return kept | _LIMITS
-
-
-class guest:  # noqa: N801 - read as a function
+class Guest:
     """The guest, told to go on twice a second."""
 
     def __init__(self, data_dir, environment, log):

@@ -1,6 +1,5 @@
 """The rules in a real Prometheus that scrapes real services: their inputs exist, and their alerts fire."""
 
-import os
 import re
 import sqlite3
 import subprocess
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tk_client import Client
+from tk_fresh import clean_environ
 from tk_http import get, get_json, request
 from tk_metrics import METRICS
 from tk_prometheus import free_port
@@ -226,7 +226,7 @@ def _broken_collector(folder):
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "tk_metrics_app:app", "--port", str(port), "--log-level", "critical"]
     settings = {"TK_BROKEN": "1", "TRACEKEEP_DATA_DIR": str(folder / "broken"), "TRACEKEEP_METRICS_INTERVAL": "0.5"}
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TRACEKEEP_"))} | settings
+    environment = clean_environ() | settings
     support = Path(__file__).parents[1] / "support"
     with (folder / "broken.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=support, env=environment, stdout=log, stderr=log)

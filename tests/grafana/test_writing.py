@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tk_fresh import clean_environ
 from tk_grafana import FOLDER
 from typer.testing import CliRunner
 
@@ -35,11 +36,10 @@ def tracekeep(monkeypatch):
 
 def without_sdk(*arguments, **environment):
     """The same in a process that lacks what makes dashboards."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TRACEKEEP_"))}
     command = [sys.executable, "-c", WITHOUT_SDK, *map(str, arguments)]
     return subprocess.run(
         command,
-        env=kept | environment,
+        env=clean_environ() | environment,
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,7 +1,7 @@
 """The promises of `TracingMiddleware`: what a span says, when it ends, and that the host never notices."""
 
-# ruff: noqa: ARG001, ARG002, ARG005 - ASGI callables, endpoints and processors have the signature that is called
-# ruff: noqa: N818 - exceptions of a service are named as services name them
+# ruff: noqa: ARG001, ARG002, ARG005  # ASGI callables, endpoints and processors have the signature that is called
+# ruff: noqa: N818  # exceptions of a service are named as services name them
 
 import asyncio
 import contextlib
@@ -29,9 +29,11 @@ from starlette.middleware.opentelemetry import OpenTelemetryMiddleware as Starle
 from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, StreamingResponse
 from starlette.routing import Host, Mount, Route, Router
+from tk_asgi import http_scope
 
 from tracekeep.instrumentation import asgi
 from tracekeep.instrumentation.asgi import TracingMiddleware
+from tracekeep.instrumentation.complaints import Complaints
 from tracekeep.instrumentation.routes import _CACHE_LIMIT, _templates
 
 PARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -66,24 +68,6 @@ def provider(recorder):
     provider = TracerProvider()
     provider.add_span_processor(recorder)
     return provider
-
-
-def http_scope(path="/", **changes):
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"host", b"example.org")],
-        "client": ("203.0.113.9", 51000),
-        "server": ("10.0.0.1", 8000),
-    }
-    scope.update(changes)
-    return scope
 
 
 class Client:
@@ -441,7 +425,7 @@ def test_starlette_responses_end_the_span_in_time(recorder, provider, response):
     last = max(number for number, message in enumerate(client.messages) if message.get("body") or number == 0)
     assert client.ended[last] == 1 or client.messages[last].get("more_body")
     assert client.ended[-1] == 1
-    recorder.only  # noqa: B018 - exactly one
+    assert recorder.only, "exactly one"
 
 
 def test_a_stream_lasts_until_its_last_chunk(recorder, provider):
@@ -539,7 +523,7 @@ def test_exception_in_a_stream_keeps_the_status_that_was_sent(recorder, provider
         (LookupError("db"), 502, ["LookupError"], StatusCode.ERROR),
     ],
 )
-def test_handled_exceptions_count_by_their_answer(recorder, provider, error, status, events, code):  # noqa: PLR0917
+def test_handled_exceptions_count_by_their_answer(recorder, provider, error, status, events, code):  # noqa: PLR0917  # a case's columns
     """A handler that makes it a 4xx makes it no error; one that makes it a 5xx has its cause recorded."""
 
     async def gone(request, exc):
@@ -571,7 +555,7 @@ def test_an_exception_around_the_request_is_not_its_own(recorder, provider):
 
     async def main():
         try:
-            raise Boom("another")  # noqa: TRY301
+            raise Boom("another")  # noqa: TRY301  # what is being handled
         except Boom:
             await app(http_scope(), Client().receive, Client().send)
 
@@ -796,7 +780,7 @@ def test_other_propagators_are_honoured(recorder, provider, monkeypatch, value, 
     app = TracingMiddleware(OK, provider)
     call(app)
     monkeypatch.setattr(propagate, "_HTTP_TEXT_FORMAT", OddPropagator())
-    monkeypatch.setattr(asgi, "_last_report", -100.0)
+    monkeypatch.setattr(asgi, "_complaints", Complaints(asgi._logger))
     call(app, http_scope(headers=[(b"x-trace", value)]))
     found = recorder.spans[1].parent
     assert (found and found.span_id) == parent
@@ -876,7 +860,7 @@ class Broken(SpanProcessor):
 @pytest.mark.parametrize("where", ["start", "end"])
 def test_a_failing_processor_is_reported_once_and_harms_nobody(monkeypatch, caplog, where):
     """The request is answered in full; the log says so at most every 20 s."""
-    monkeypatch.setattr(asgi, "_last_report", -100.0)
+    monkeypatch.setattr(asgi, "_complaints", Complaints(asgi._logger))
     provider = TracerProvider()
     provider.add_span_processor(Broken(where))
     app = TracingMiddleware(OK, provider)
@@ -988,7 +972,7 @@ def test_a_client_that_hangs_up_ends_the_span(recorder, provider):
     async def endless(request):
         async def chunks():
             yield "first"
-            while not await request.is_disconnected():  # noqa: ASYNC110 - no event to wait on
+            while not await request.is_disconnected():  # noqa: ASYNC110  # no event to wait on
                 await asyncio.sleep(0)
 
         return StreamingResponse(chunks())

@@ -3,8 +3,8 @@
 The other side runs with `OTEL_SEMCONV_STABILITY_OPT_IN=http`, so that both mean the stable conventions.
 """
 
-# ruff: noqa: ARG001, ARG005 - ASGI callables, endpoints and processors have the signature that is called
-# ruff: noqa: N818 - exceptions of a service are named as services name them
+# ruff: noqa: ARG001, ARG005  # ASGI callables, endpoints and processors have the signature that is called
+# ruff: noqa: N818  # exceptions of a service are named as services name them
 
 import asyncio
 import contextlib
@@ -20,6 +20,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Mount, Route
+from tk_asgi import http_scope
 
 from tracekeep.instrumentation.asgi import TracingMiddleware
 
@@ -101,20 +102,8 @@ class Case:
 
 
 def case(name, app, path="/", *, without=(), headers=None, **changes):
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.4"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": path,
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"host", b"127.0.0.1:8000")] if headers is None else headers,
-        "client": ("203.0.113.9", 51000),
-        "server": ("127.0.0.1", 8000),
-    }
-    scope.update(changes)
+    host = {"headers": [(b"host", b"127.0.0.1:8000")] if headers is None else headers, "server": ("127.0.0.1", 8000)}
+    scope = http_scope(path, **(host | changes))
     return Case(name, app, {key: value for key, value in scope.items() if key not in without})
 
 

@@ -1,7 +1,7 @@
 """The promises of the problem documents: told at once, nothing internal told, and the exception goes on."""
 
-# ruff: noqa: ARG001 - ASGI callables, endpoints and processors have the signature that is called
-# ruff: noqa: N818 - exceptions of a service are named as services name them
+# ruff: noqa: ARG001  # ASGI callables, endpoints and processors have the signature that is called
+# ruff: noqa: N818  # exceptions of a service are named as services name them
 
 import asyncio
 import json
@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from tk_asgi import http_scope
 
 from tracekeep.instrumentation.asgi import TracingMiddleware
 from tracekeep.instrumentation.json_errors import JsonErrorMiddleware, install_json_errors
@@ -74,16 +75,8 @@ def answer(app, path="/", send_error=None):
             raise send_error
         sent.append(message)
 
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": path,
-        "headers": [],
-        "query_string": b"",
-        "root_path": "",
-    }
     try:
-        asyncio.run(app(scope, receive, send))
+        asyncio.run(app(http_scope(path), receive, send))
     except Exception as error:
         raised = error
     return sent, raised

@@ -1,14 +1,12 @@
 """The recorder, with a real store: what is counted is journaled, whoever hangs, forks, or ends."""
 
-import os
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from tk_fresh import run_fresh
 from tk_journal import metrics_records, series
 from tk_wait import eventually
 
@@ -358,14 +356,11 @@ def run(tmp_path):
     """Run code in a process of its own, and see what totals come of it, in another."""
 
     def run(code, expected, *, interval=3600, status=0, log=""):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TRACEKEEP_"))}
-        command = [sys.executable, "-W", "ignore", "-c", HEAD.replace("INTERVAL", str(interval)) + code]
-        options = {"cwd": tmp_path, "env": clean, "capture_output": True, "text": True, "timeout": 60}
-        result = subprocess.run(command, check=False, **options)
-        assert result.returncode == status, result.stdout + result.stderr
-        assert log in result.stderr if log else not result.stderr, result.stderr
-        read = subprocess.run([sys.executable, "-c", READ.replace("EXPECTED", str(expected))], check=False, **options)
-        assert read.stdout.strip() == str(expected), read.stdout + read.stderr
+        process = HEAD.replace("INTERVAL", str(interval)) + code
+        _, said = run_fresh(process, tmp_path, warnings="ignore", status=status)
+        assert log in said if log else not said, said
+        printed, said = run_fresh(READ.replace("EXPECTED", str(expected)), tmp_path, warnings="default")
+        assert printed == str(expected), printed + said
 
     return run
 

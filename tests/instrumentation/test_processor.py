@@ -45,7 +45,7 @@ class Journal:
         self.origins[len(self.origins) + 1] = payload
         return len(self.origins)
 
-    def append(self, _type, payload, origin=0, important=False):  # noqa: FBT002
+    def append(self, _type, payload, origin, important):
         self.appended.append((payload, origin, important))
 
     def count_truncated(self, count):

@@ -1,14 +1,12 @@
 """`instrument()`, each time in a process of its own: OpenTelemetry's provider can be set only once."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+from tk_fresh import run_fresh
 
 HEAD = """
 import logging, sys
 from opentelemetry import trace
+from tk_asgi import answered, http_scope
 from tracekeep.instrumentation import RetainingSpanProcessor, TracingMiddleware, instrument
 from tracekeep.storage import SettingError, current_store
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
@@ -16,16 +14,8 @@ def names():
     store = current_store()
     assert store.flush(5)
     return sorted(span.name for span in store.spans().items)
-def request(app, path="/", send=None):
-    import asyncio
-    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "path": path,
-             "raw_path": path.encode(), "query_string": b"", "headers": [(b"host", b"test")], "root_path": "",
-             "server": ("test", 80), "client": ("127.0.0.1", 5), "scheme": "http"}
-    sent = []
-    async def receive(): return {"type": "http.request", "body": b"", "more_body": False}
-    async def send(message): sent.append(message)
-    asyncio.run(app(scope, receive, send))
-    return sent[0]["status"]
+def request(app, path="/"):
+    return answered(app, http_scope(path, raw_path=path.encode()))[0]["status"]
 async def bare(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": b""})
@@ -37,19 +27,9 @@ def run(tmp_path):
     """Run code in a fresh process with its data in `tmp_path`; give what it printed."""
 
     def run(code, *, warnings="error", **environ):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TRACEKEEP_"))}
-        result = subprocess.run(
-            [sys.executable, "-W", warnings, "-c", HEAD + code],
-            cwd=tmp_path,
-            env=clean | environ,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
-        assert not result.stderr, result.stderr
-        return result.stdout.strip()
+        printed, said = run_fresh(HEAD + code, tmp_path, warnings=warnings, **environ)
+        assert not said, said
+        return printed
 
     return run
 

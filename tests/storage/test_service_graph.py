@@ -2,7 +2,7 @@ import functools
 import sqlite3
 
 import pytest
-from tk_spans import CLIENT, ERROR, SERVER, Recorder, check_kept, counter, die
+from tk_spans import CLIENT, ERROR, SERVER, Recorder, check_kept, counter, die, series_of
 from tk_wait import eventually
 
 from tracekeep.storage import edges
@@ -20,18 +20,8 @@ def impatient(monkeypatch):
     monkeypatch.setattr(edges, "Graph", functools.partial(Graph, wait=0.5))
 
 
-def counted(store, spec, **labels):
-    return [
-        each
-        for family in store.totals().families
-        if family.name == spec.name
-        for each in family.series
-        if labels.items() <= dict(each.labels).items()
-    ]
-
-
 def edges_of(store):
-    return {tuple(value for _, value in each.labels): each.value for each in counted(store, EDGE_TOTAL)}
+    return {tuple(value for _, value in each.labels): each.value for each in series_of(store, EDGE_TOTAL.name)}
 
 
 def call(client, server, number, **details):
@@ -45,13 +35,13 @@ def test_labels_follow_grafana(store):
     """Names and labels are those that Grafana queries, durations and failures those of the two sides."""
     call(Recorder(store, "web"), Recorder(store, "shop"), 7, duration=SECOND, status=ERROR)
     assert store.flush(5)
-    (total,) = counted(store, EDGE_TOTAL)
+    (total,) = series_of(store, EDGE_TOTAL.name)
     assert total.labels == (("client", "web"), ("server", "shop"), ("connection_type", ""))
-    assert [each.value for each in counted(store, EDGE_FAILED, client="web")] == [1]
-    (server,), (client,) = counted(store, EDGE_SERVER), counted(store, EDGE_CLIENT)
+    assert [each.value for each in series_of(store, EDGE_FAILED.name, client="web")] == [1]
+    (server,), (client,) = series_of(store, EDGE_SERVER.name), series_of(store, EDGE_CLIENT.name)
     assert (server.sum, server.buckets) == (1.0, (0, 0, 0, 0, 1, 1, 1, 1))
     assert (client.sum, client.buckets) == (2.0, (0, 0, 0, 0, 0, 1, 1, 1))
-    assert counted(store, EDGE_MESSAGING) == []
+    assert series_of(store, EDGE_MESSAGING.name) == []
 
 
 def test_messages(store):
@@ -61,7 +51,7 @@ def test_messages(store):
     receive("receive", kind=CONSUMER, trace_id=b"m" * 16, parent_id=1, start=5 * SECOND)
     assert store.flush(5)
     assert edges_of(store) == {("shop", "mail", "messaging_system"): 1}
-    (took,) = counted(store, EDGE_MESSAGING)
+    (took,) = series_of(store, EDGE_MESSAGING.name)
     assert took.sum == 3.0
 
 

@@ -5,7 +5,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tk_spans import CLIENT, ERROR, SERVER, Recorder, check_kept, counter, die, everything, exception
+from tk_spans import CLIENT, ERROR, SERVER, Recorder, check_kept, counter, die, everything, exception, series_of
 from tk_wait import eventually
 
 from tracekeep.storage import Unavailable, reads, totals
@@ -28,16 +28,6 @@ durations = st.integers(0, 20_000_000_000) | st.sampled_from(
 HTTP = {"http.request.method": "GET", "http.route": "/x", "url.scheme": "http", "http.response.status_code": 200}
 
 
-def series_of(store, spec, **labels):
-    return [
-        series
-        for family in store.totals().families
-        if family.name == spec.name
-        for series in family.series
-        if labels.items() <= dict(series.labels).items()
-    ]
-
-
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(batches=st.lists(st.lists(durations, min_size=1, max_size=30), min_size=1, max_size=3))
 def test_histograms_count_what_was_recorded(store, batches):
@@ -50,11 +40,11 @@ def test_histograms_count_what_was_recorded(store, batches):
         assert store.flush(5)
     values = [duration for batch in batches for duration in batch]
     for spec in (SPAN_LATENCY, HTTP_DURATION):
-        (series,) = series_of(store, spec, service=service)
+        (series,) = series_of(store, spec.name, service=service)
         assert series.value == len(values)
         assert abs(series.sum - sum(values) / 1e9) < 1e-6
         assert list(series.buckets) == [sum(value <= round(bound * 1e9) for value in values) for bound in spec.bounds]
-    (calls,) = series_of(store, SPAN_CALLS, service=service)
+    (calls,) = series_of(store, SPAN_CALLS.name, service=service)
     assert calls.value == len(values)
 
 
@@ -63,14 +53,14 @@ def test_labels_follow_grafana(store):
     Recorder(store)("GET /x", kind=SERVER, status=ERROR, attributes=HTTP | {"error.type": "500", "url.path": "/x"})
     Recorder(store)("SELECT", kind=CLIENT)
     assert store.flush(5)
-    (calls,) = series_of(store, SPAN_CALLS, span_name="GET /x")
+    (calls,) = series_of(store, SPAN_CALLS.name, span_name="GET /x")
     assert calls.labels == (
         ("service", "shop"),
         ("span_name", "GET /x"),
         ("span_kind", "SPAN_KIND_SERVER"),
         ("status_code", "STATUS_CODE_ERROR"),
     )
-    (http,) = series_of(store, HTTP_DURATION)
+    (http,) = series_of(store, HTTP_DURATION.name)
     assert dict(http.labels) == {
         "service": "shop",
         "http_request_method": "GET",
@@ -88,7 +78,7 @@ def test_series_start_with_their_first_record_and_only_grow(opened):
         store = opened()
         Recorder(store).many(10)
         assert store.flush(5)
-        (calls,) = series_of(store, SPAN_CALLS)
+        (calls,) = series_of(store, SPAN_CALLS.name)
         assert (store.totals().commit, calls.value) > last
         last = (store.totals().commit, calls.value)
         starts.add(calls.start_ns)
@@ -105,11 +95,11 @@ def test_the_series_limit(opened):
     for number in range(10):
         Recorder(store).many(number + 1, f"operation {number}")
     assert store.flush(5)
-    assert sorted(series.value for series in series_of(store, SPAN_CALLS)) == [1, 2, 3, 49]
-    (overflow,) = series_of(store, SPAN_CALLS, **dict(OVERFLOW))
+    assert sorted(series.value for series in series_of(store, SPAN_CALLS.name)) == [1, 2, 3, 49]
+    (overflow,) = series_of(store, SPAN_CALLS.name, **dict(OVERFLOW))
     assert overflow.value == 49
     assert counter(store, OVERFLOWED.name, metric=SPAN_CALLS.name) == 49
-    (histogram,) = series_of(store, SPAN_LATENCY, **dict(OVERFLOW))
+    (histogram,) = series_of(store, SPAN_LATENCY.name, **dict(OVERFLOW))
     assert (histogram.value, histogram.buckets[-1]) == (49, 49)
     store.close()
     die(store)
@@ -117,7 +107,7 @@ def test_the_series_limit(opened):
     Recorder(store).many(5, "operation 9")
     Recorder(store).many(5, "operation 0")
     assert store.flush(5)
-    assert sorted(series.value for series in series_of(store, SPAN_CALLS)) == [2, 3, 6, 54]
+    assert sorted(series.value for series in series_of(store, SPAN_CALLS.name)) == [2, 3, 6, 54]
     assert counter(store, OVERFLOWED.name, metric=SPAN_CALLS.name) == 54
     check_kept(store, 65)
 
@@ -127,7 +117,7 @@ def test_long_label_values_are_cut(store):
     Recorder(store, "s" * 1000)("n" * 1000)
     Recorder(store, "s" * 1000)("n" * 1000 + "other")
     assert store.flush(5)
-    (calls,) = series_of(store, SPAN_CALLS)
+    (calls,) = series_of(store, SPAN_CALLS.name)
     assert calls.value == 2
     assert {len(value) for name, value in calls.labels if name in {"service", "span_name"}} == {MAX_LABEL}
 
@@ -139,7 +129,7 @@ def test_exceptions_are_counted_by_type(store):
         record(status=ERROR, events=[exception("KeyError", f"no {number}")])
     record(status=ERROR, events=[exception("ValueError"), exception("OSError")])
     assert store.flush(5)
-    assert {dict(each.labels)["exception_type"]: each.value for each in series_of(store, EXCEPTIONS)} == {
+    assert {dict(each.labels)["exception_type"]: each.value for each in series_of(store, EXCEPTIONS.name)} == {
         "KeyError": 4,
         "ValueError": 1,
         "OSError": 1,

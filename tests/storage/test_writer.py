@@ -6,6 +6,7 @@ import time
 from contextlib import closing, contextmanager
 
 import pytest
+from tk_damage import delete, delete_with_logs, empty, overwrite, replace
 from tk_spans import Recorder, Script, check_kept, counter, die, everything
 from tk_wait import eventually
 
@@ -15,7 +16,6 @@ from tracekeep.storage.layout import APPLICATION_ID
 from tracekeep.storage.partitions import History, partition_files
 from tracekeep.storage.rollups import Rollups
 
-GARBAGE = b"This is no database. " * 4096
 RECOVERY = 10.0
 
 
@@ -432,29 +432,6 @@ def test_a_locked_database(store, parts):
     kept(store, 60)
     healthy(store)
     assert not store.spans().degraded
-
-
-def delete(path):
-    path.unlink()
-
-
-def delete_with_logs(path):
-    for each in path.parent.glob(f"{path.name}*"):
-        each.unlink()
-
-
-def overwrite(path):
-    path.write_bytes(GARBAGE)
-
-
-def replace(path):
-    stranger = path.with_suffix(".new")
-    stranger.write_bytes(GARBAGE)
-    stranger.replace(path)
-
-
-def empty(path):
-    path.write_bytes(b"")
 
 
 DAMAGES = (delete, delete_with_logs, overwrite, replace, empty)

@@ -1,6 +1,7 @@
 """Dashboards as Grafana reads them: their queries, what their variables stand for, and what PromQL names."""
 
 import json
+import math
 import re
 import time
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def _text(sample):
     return f"{sample['metric'].get('__name__', '')}{{{labels}}} {value} {moment * 1000:.0f}"
 
 
-class Unanswered(AssertionError):  # noqa: N818 - what it was
+class Unanswered(AssertionError):  # noqa: N818  # what it was
     """Queries that had no data."""
 
 
@@ -145,7 +146,7 @@ def answer(prometheus, query, expression, seconds=5):
         asked = {"query": expression, "start": now - seconds, "end": now, "step": 1}
         result = prometheus.ask("query_range", **asked)["result"]
         numbers = [float(value) for series in result for _, value in series["values"]]
-    if all(number != number for number in numbers):  # noqa: PLR0124 - NaN is no number to see
+    if all(map(math.isnan, numbers)):
         raise Unanswered(str(query))
     return result
 

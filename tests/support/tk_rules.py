@@ -1,6 +1,5 @@
 """The demo, and a Prometheus with the configuration and rules that are shipped; only what they wait for is shorter."""
 
-import os
 import re
 import subprocess
 import sys
@@ -8,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+from tk_fresh import clean_environ
 from tk_http import get
 from tk_metrics import METRICS
 from tk_prometheus import Prometheus, free_port
@@ -47,7 +47,7 @@ def demo(folder, *options):
     """`tracekeep demo` under its own load; gives its port once it answers."""
     port = free_port()
     command = [sys.executable, "-m", "tracekeep", "demo", "--port", str(port), "--data-dir", str(folder / "data")]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TRACEKEEP_"))}
+    environment = clean_environ()
     with (folder / "demo.log").open("wb") as log:
         process = subprocess.Popen([*command, *options], env=environment, stdout=log, stderr=log)
     try:

@@ -6,13 +6,13 @@ waits in the backlog.
 """
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from tk_fresh import clean_environ
 from tk_http import get, get_json
 from tk_wait import eventually
 
@@ -31,8 +31,7 @@ class Service:
     def __init__(self, data_dir, log_dir, *, workers=1, prefix=(), env=None, settings=None):
         self.data_dir, self.log_dir = Path(data_dir), Path(log_dir)
         self.prefix, self.settings = prefix, settings or {}
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("OTEL_", "TRACEKEEP_"))}
-        self.env = {**kept, "PYTHONFAULTHANDLER": "1", **(env or {})}
+        self.env = {**clean_environ(), "PYTHONFAULTHANDLER": "1", **(env or {})}
         self.shared = _listener()
         self.own = [_listener() for _ in range(workers)]
         self.processes = [None] * workers

@@ -149,16 +149,20 @@ def everything(store, **filters):
             return found
 
 
-def counter(store, family, **labels):
-    """The sum of the committed series of a family that have these labels."""
-    totals = store.totals()
-    return sum(
-        series.value
-        for each in totals.families
+def series_of(store, family, **labels):
+    """The committed series of a family that have these labels."""
+    return [
+        series
+        for each in store.totals().families
         if each.name == family
         for series in each.series
         if labels.items() <= dict(series.labels).items()
-    )
+    ]
+
+
+def counter(store, family, **labels):
+    """The sum of such series."""
+    return sum(series.value for series in series_of(store, family, **labels))
 
 
 class Script:
