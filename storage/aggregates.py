@@ -21,7 +21,6 @@ from .families import BY_SERVICE, GROUPS_NEW, GROUPS_REGRESSED, FamilySpec, Labe
 from .fold import Fold, fold
 from .groups import Groups
 from .intake import Folds
-from .layout import APPLICATION_ID
 from .metrics import Metrics
 from .migrations import AGGREGATES as MIGRATIONS
 from .points import Points
@@ -39,7 +38,7 @@ _UPSERT_MARK = "INSERT OR REPLACE INTO marks(journal, segment, offset, sequence)
 _UPSERT_PROPERTY = "INSERT OR REPLACE INTO properties VALUES (?,?)"
 
 
-class Aggregates:
+class Aggregates(engine.OwnFile):
     """The writing side of `aggregates.db`.
 
     Args:
@@ -225,24 +224,13 @@ class Aggregates:
 
     # --- repair and upkeep -----------------------------------------------------------------------------------------
 
-    def is_replaced(self) -> bool:
-        """Whether the file was deleted, or another one put in its place."""
-        return engine.identity(self.path) != self.identity
-
-    def is_damaged(self) -> bool:
-        """Whether the first page, which a careless overwrite hits first, is not ours any more."""
-        return (engine.read_header(self.path) or (0, 0))[0] != APPLICATION_ID
-
     def renew(self, *, broken: bool) -> None:
         """Make the file anew from memory: no counter goes back. Series that had expired begin anew.
 
         Raises:
             sqlite3.Error, OSError: it can't be made yet.
         """
-        engine.abandon(self._connection)
-        if broken and self.path.exists():
-            engine.set_aside(self.path)
-        engine.remove_logs(self.path)
+        self.leave(broken=broken)
         self._open()
         self.metrics.born = time.time_ns()
         everything = Change(self.commit, self.metrics.born)
@@ -288,10 +276,6 @@ class Aggregates:
         """See `Hours.sum_up`."""
         self._rollups.hours.sum_up(self._connection, now, seconds)
 
-    def make_durable(self) -> None:
-        """See `engine.make_durable`."""
-        engine.make_durable(self._connection, self.path)
-
     def prune(self, now: float) -> None:
         """Let idle series expire, and drop rollups, command results and what has expired past their time."""
         self._expire(now)
@@ -324,10 +308,6 @@ class Aggregates:
     def value(self, name: str) -> int:
         """A committed figure of the accounting."""
         return self.accounting.get(name, 0)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
 
 
 def _counted_in(shape: Shape) -> Iterator[tuple[FamilySpec, Labels]]:

@@ -37,6 +37,41 @@ _WRITER_PRAGMAS = (
 )
 
 
+class OwnFile:
+    """A database that this process writes to, as it was when it was opened."""
+
+    path: Path
+    identity: tuple[int, int] | None
+    _connection: sqlite3.Connection
+
+    def is_replaced(self) -> bool:
+        """Whether the file was deleted, or another one put in its place."""
+        return identity(self.path) != self.identity
+
+    def is_damaged(self) -> bool:
+        """Whether the first page, which a careless overwrite hits first, is not ours any more."""
+        return (read_header(self.path) or (0, 0))[0] != APPLICATION_ID
+
+    def make_durable(self) -> None:
+        """See `make_durable`."""
+        make_durable(self._connection, self.path)
+
+    def leave(self, *, broken: bool) -> None:
+        """Let go of a file that is gone or broken; one that is broken is set aside.
+
+        Raises:
+            OSError: it can't be.
+        """
+        abandon(self._connection)
+        if broken and self.path.exists():
+            set_aside(self.path)
+        remove_logs(self.path)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
 def open_writer(path: Path, schema: str, migrations: tuple[str, ...]) -> sqlite3.Connection:
     """The writing connection, schema made or migrated.
 

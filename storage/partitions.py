@@ -15,7 +15,7 @@ from . import engine
 from .exceptions import ErrorRow
 from .intake import Dictionary, Intake
 from .kept import finish_swap, swap
-from .layout import APPLICATION_ID, BUCKET_SHIFT, own_partitions, partition_files
+from .layout import BUCKET_SHIFT, own_partitions, partition_files
 from .migrations import HISTORY as MIGRATIONS
 from .reader import Position
 from .records import SpanKind
@@ -44,7 +44,7 @@ _INSERT_ERROR = "INSERT INTO errors VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _UPDATE_ERROR = "UPDATE errors SET operational=?, trace_id=?, span_id=?, operation=?, attributes=? WHERE id=?"
 
 
-class History:
+class History(engine.OwnFile):
     """The writing side of the partitions.
 
     Args:
@@ -196,30 +196,15 @@ class History:
             before.execute("PRAGMA journal_mode=DELETE")
         engine.abandon(before)
 
-    def is_replaced(self) -> bool:
-        """Whether the current file was deleted, or another one put in its place."""
-        return engine.identity(self.path) != self.identity
-
-    def is_damaged(self) -> bool:
-        """Whether the first page of the current file is not ours any more."""
-        return (engine.read_header(self.path) or (0, 0))[0] != APPLICATION_ID
-
     def renew(self, *, broken: bool) -> None:
         """Leave a file that is broken or gone and begin a new partition.
 
         Raises:
             sqlite3.Error, OSError: it can't be made yet.
         """
-        engine.abandon(self._connection)
-        if broken and self.path.exists():
-            engine.set_aside(self.path)
-        engine.remove_logs(self.path)
+        self.leave(broken=broken)
         self.path = self._fresh_path()
         self._open()
-
-    def make_durable(self) -> None:
-        """See `engine.make_durable`."""
-        engine.make_durable(self._connection, self.path)
 
     # --- commands and retention ---------------------------------------------------------------------------------------
 
@@ -308,10 +293,6 @@ class History:
             OSError: they can't be dropped.
         """
         swap(self.directory, leaving, wanted, self._settings.kept_max_bytes)
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
 
 
 def insert_spans(connection: sqlite3.Connection, rows: list[tuple[Any, ...]]) -> None:
