@@ -25,7 +25,7 @@ from .recent import Recent, read_recent
 from .search import Dictionaries, TraceReader
 from .settings import StoreSettings
 from .span_pages import SpanReader
-from .state import Pulse
+from .state import Pulse, WriterState
 from .tags import TagReader, names_of, values_of
 from .totals import TotalsReader, read_cleared, read_command
 from .tracing import from_view
@@ -110,11 +110,12 @@ class Reads:
 
     def errors(self, wanted: ErrorFilter, limit: int, cursor: str | None, state: str | None = None) -> Page[ErrorView]:
         """A page of errors that haven't been cleared; with a state, those whose group has it."""
+        recent = self._pending()
         wanted = wanted.after(self._cleared())
         if state is not None:
             wanted = msgspec.structs.replace(wanted, groups=self._ask(lambda each: read_group_ids(each, state)))
         found = self._history.find_errors(wanted, limit, cursor)
-        return self._page(found, cursor, limit, lambda recent: recent.errors(wanted))
+        return self._page(found, cursor, limit, recent, lambda recent: recent.errors(wanted))
 
     def error_groups(self, wanted: GroupFilter, sort: str, limit: int, cursor: str | None) -> Page[ErrorGroup]:
         """A page of error groups."""
@@ -140,6 +141,7 @@ class Reads:
         limit: int,
     ) -> Comparison:
         """Two windows or releases beside each other."""
+        behind = self._is_behind()
         operations, total = self.performance.changes(baseline, current, limit)
         cleared = self._cleared()
         before, after = (self._history.error_kinds(*side, cleared) for side in (baseline, current))
@@ -150,73 +152,99 @@ class Reads:
             total,
             _beyond(after.items, before.items, limit),
             _beyond(before.items, after.items, limit),
-            degraded=self._is_behind(before) or self._is_behind(after),
+            degraded=behind or bool(before.failures or after.failures),
         )
 
     def slow_requests(self, wanted: SpanFilter, limit: int) -> Page[SpanView]:
         """The newest requests that a filter finds."""
+        behind = self._is_behind()
         found = self._spans.find(wanted, limit, None, requests=True)
-        return Page(found.items, None, degraded=self._is_behind(found))
+        return Page(found.items, None, degraded=behind or bool(found.failures))
 
     def spans(self, wanted: SpanFilter, limit: int, cursor: str | None) -> Page[SpanView]:
         """A page of spans."""
+        recent = self._pending()
         found = self._spans.find(wanted, limit, cursor)
-        return self._page(found, cursor, limit, lambda recent: recent.spans(wanted))
+        return self._page(found, cursor, limit, recent, lambda recent: recent.spans(wanted))
 
     def trace(self, trace_id: str, limit: int) -> Page[SpanView]:
         """All spans of a trace."""
+        recent = self._pending()
         found = self._spans.trace(trace_id, limit + 1)
-        behind = self._is_behind(found)
-        if behind:
-            pending = self._recent().spans(SpanFilter(trace_id=trace_id))
+        recent = self._instead(found, recent)
+        if recent is not None:
+            pending = recent.spans(SpanFilter(trace_id=trace_id))
             known = {span.span_id for span in found.items}
             found.items += [span for span in pending if span.span_id not in known]
             found.items.sort(key=lambda span: span.start_ns)
-        return Page(found.items[:limit], None, degraded=behind, truncated=len(found.items) > limit)
+        return Page(found.items[:limit], None, degraded=recent is not None, truncated=len(found.items) > limit)
 
     def tag_names(self, wanted: TagFilter) -> TagNames:
         """Names of attributes by scope."""
         found: Found[Any] = Found()
+        recent = self._pending()
         names = self._tags.names(wanted, found)
-        behind = self._is_behind(found)
-        pending = names_of(self._recent().spans(_in_time(wanted))) if behind else {}
+        recent = self._instead(found, recent)
+        pending = names_of(recent.spans(_in_time(wanted))) if recent is not None else {}
         sorted_names = {
             scope: sorted(keys | pending.get(scope, set()))[: wanted.limit] for scope, keys in names.items()
         }
-        return TagNames(sorted_names, degraded=behind)
+        return TagNames(sorted_names, degraded=recent is not None)
 
     def tag_values(self, wanted: TagFilter) -> Page[Any]:
         """Values of one attribute."""
         found: Found[Any] = Found()
+        recent = self._pending()
         values = self._tags.values(wanted, found)
-        behind = self._is_behind(found)
-        for value in values_of(self._recent().spans(_in_time(wanted)), wanted) if behind else ():
+        recent = self._instead(found, recent)
+        for value in values_of(recent.spans(_in_time(wanted)), wanted) if recent is not None else ():
             values.add(value)
-        return Page(values.sorted(), None, degraded=behind)
+        return Page(values.sorted(), None, degraded=recent is not None)
 
     def tracing(self, until: float | None) -> TraceReader:
         """See `Store.tracing`."""
         deadline = min(until, self._readers.deadline()) if until is not None else self._readers.deadline()
-        pending = list(map(from_view, self._recent().spans(SpanFilter()))) if self._is_behind(Found()) else None
+        recent = self._pending()
+        pending = list(map(from_view, recent.spans(SpanFilter()))) if recent is not None else None
         return TraceReader(self._partitions, self._readers, self._dictionaries, deadline, pending)
 
-    def _page(self, found: Found[T], cursor: str | None, limit: int, pending: Callable[[Recent], list[T]]) -> Page[T]:
-        if not self._is_behind(found):
+    def _page(
+        self,
+        found: Found[T],
+        cursor: str | None,
+        limit: int,
+        recent: Recent | None,
+        matching: Callable[[Recent], list[T]],
+    ) -> Page[T]:
+        recent = self._instead(found, recent)
+        if recent is None:
             return Page(found.items, found.cursor)
-        newest = pending(self._recent())[:limit] if cursor is None else []
+        known = set(map(_key, found.items))  # committed between the two looks
+        newest = [each for each in matching(recent) if _key(each) not in known][:limit] if cursor is None else []
         room = limit - len(newest)
         if room >= len(found.items):
             return Page([*newest, *found.items], found.cursor, degraded=True)
         last = found.places[room - 1] if room else None
         return Page([*newest, *found.items[:room]], cursor_after(last), degraded=True)
 
-    def _is_behind(self, found: Found[Any]) -> bool:
-        """Whether the databases lack something that the journals have, because of a fault."""
-        state = self._pulse.state()
-        return bool(found.failures or state.degraded) or not self._pulse.is_alive() or state.lag > _BEHIND
+    def _is_behind(self, state: WriterState | None = None) -> bool:
+        """Whether the databases may lack something that the journals have, because of a fault."""
+        state = state or self._pulse.state()
+        return bool(state.degraded) or not state.caught_up or not self._pulse.is_alive() or state.lag > _BEHIND
 
-    def _recent(self) -> Recent:
-        return read_recent(self._journals, self._pulse.state().rows)
+    def _pending(self) -> Recent | None:
+        """What the journals hold that the databases may lack; None where that is nothing, or nearly.
+
+        To be read before the databases: what leaves the journals between the two is found in these.
+        """
+        state = self._pulse.state()
+        return read_recent(self._journals, state.rows) if self._is_behind(state) else None
+
+    def _instead(self, found: Found[Any], pending: Recent | None) -> Recent | None:
+        """The same, once it is known whether the databases could be read."""
+        if pending is None and found.failures:
+            return read_recent(self._journals, self._pulse.state().rows)
+        return pending
 
     def _ask(self, read: Callable[[Any], T]) -> T:
         with self._readers.connect(self._aggregates, self._readers.deadline()) as connection:
@@ -237,6 +265,13 @@ class Reads:
     def abandon_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone."""
         self._readers.abandon_after_fork()
+
+
+def _key(view: Any) -> tuple[object, ...]:
+    """What tells a span, or an error, from all others."""
+    if isinstance(view, SpanView):
+        return view.trace_id, view.span_id
+    return view.trace_id, view.span_id, view.time_ns, view.type, view.message
 
 
 def _beyond(these: list[ErrorKind], those: list[ErrorKind], limit: int) -> list[ErrorKind]:

@@ -28,6 +28,8 @@ class WriterState(msgspec.Struct, array_like=True):
     """Sequence number of the last record that both databases have, by journal."""
     rows: dict[str, int] = {}
     """The same of the last record that the history has."""
+    caught_up: bool = False
+    """Whether, since it has the role, it has once stored all that the journals had."""
 
 
 def read_state(path: Path) -> WriterState:

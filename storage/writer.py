@@ -63,7 +63,7 @@ class Writer:
         self._marks: dict[str, int] = {}
         self._committed = 0
         self._caught_up = time.monotonic()
-        self._waiting = False
+        self._waiting = self._has_caught_up = False
         self._batches = 0
         self._patience = settings.query_timeout + 1
         self._full_log = engine.FULL_LOG
@@ -197,6 +197,7 @@ class Writer:
     def _open(self) -> None:
         self._custody.open()
         self._upkeep = Upkeep(self._custody, self._announce)
+        self._has_caught_up = False
         self._announce()
 
     def _keep_role(self) -> None:
@@ -215,7 +216,9 @@ class Writer:
         parts, drained_at = self._collect()
         if not parts:
             self._caught_up = drained_at or time.monotonic()
-            self._waiting = False
+            if self._waiting or not self._has_caught_up:
+                self._waiting, self._has_caught_up = False, True
+                self._publish()  # or else answers would be taken for late ones until the next upkeep
             return False
         self._waiting = True
         pending: list[Batch] = []
@@ -268,6 +271,7 @@ class Writer:
     def _after_commit(self, drained_at: float | None) -> None:
         self._batches += 1
         self._caught_up = drained_at or self._caught_up
+        self._has_caught_up = self._has_caught_up or drained_at is not None
         self._announce()
         history = self._custody.databases.history
         if history.is_full(time.time_ns()):
@@ -349,6 +353,7 @@ class Writer:
             rows={name: mark.sequence for name, mark in self._custody.bases.history.marks.items()}
             if self._custody.bases
             else {},
+            caught_up=self._has_caught_up,
         )
         if not self._role.publish(msgspec.msgpack.encode(state)):
             state.marks = state.rows = {}  # so many journals that the page can't hold them: readers ask the database

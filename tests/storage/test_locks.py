@@ -1,3 +1,4 @@
+import fcntl
 import os
 
 from tk_spans import Script
@@ -46,6 +47,14 @@ def test_a_replaced_file_is_not_held(tmp_path):
     path.touch()
     assert not lock.holds(path)
     lock.release()
+
+
+def test_those_who_only_look_hold_nothing(tmp_path):
+    """Where one is just looking, another doesn't take it for the holder."""
+    path = tmp_path / "lock"
+    with path.open("w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert not is_held(path)
 
 
 def test_a_forked_child_lets_go_of_its_copy_only(tmp_path):

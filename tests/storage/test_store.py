@@ -2,9 +2,10 @@ import os
 import time
 
 import pytest
-from tk_spans import ERROR, Recorder, check_kept, counter, die, everything, span
+from tk_spans import ERROR, Recorder, Script, check_kept, counter, die, everything, span
 from tk_wait import eventually
 
+import tracekeep.storage.reads  # noqa: F401  # SQLAlchemy: here, not in the first question
 from tracekeep.storage import Store, StoreSettings, Unavailable, current_store, open_store
 from tracekeep.storage.intake import Dictionary, Intake
 from tracekeep.storage.records import FrameType
@@ -275,3 +276,29 @@ def test_kinds_out_of_range_share_an_operation():
     dictionary.take_spans([span("x", kind=99, origin=0) for _ in range(10)], {}, batch)
     assert len(batch.spans) == 10
     assert len(batch.operations) == 1
+
+
+DYING = """
+import os, sys
+from tk_spans import Recorder
+from tracekeep.storage import open_store
+record = Recorder(open_store(sys.argv[1], writer="none"))
+record.many(1000)
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_what_the_dead_left_is_on_every_page(tmp_path, opened):
+    """Before there is a writer, while it takes that in, and after: none missing, none twice."""
+    with Script(DYING, tmp_path) as dying:
+        assert dying.process.wait(20) == -9
+    store, lengths = opened(), []
+
+    def is_stored():
+        page = store.spans(limit=1000)
+        lengths.append(len({each.span_id for each in page.items}))
+        assert len(page.items) == lengths[-1], "one is there twice"
+        return not page.degraded
+
+    eventually(is_stored, 10, every=0)
+    assert set(lengths) == {1000}

@@ -4,7 +4,9 @@ Its data directory and settings come from the environment. `/operate/{times}` do
 which process; `/pid` says only that.
 """
 
+import faulthandler
 import os
+import signal
 
 from opentelemetry import metrics
 from opentelemetry.metrics import Observation
@@ -16,6 +18,8 @@ from starlette.routing import Route
 
 from tracekeep.exporter import create_app
 from tracekeep.instrumentation import instrument
+
+faulthandler.register(signal.SIGURG)  # ignored by whoever hasn't asked for it; see `Prefork.tell_stacks`
 
 AT_IMPORT = 7
 """Counted by each process that imports this."""

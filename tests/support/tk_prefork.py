@@ -20,6 +20,8 @@ SERVERS = {
 }
 SERVERS["gunicorn-preload"] = SERVERS["gunicorn"] + " --preload"
 _START_S = 40.0
+_STACKS = "Current thread 0x"
+"""What `faulthandler` writes once."""
 
 
 class Prefork:
@@ -41,6 +43,8 @@ class Prefork:
 
     def __exit__(self, failure, *_):
         family = self._family()
+        if failure:
+            self.tell_stacks(family)
         self._process.kill()
         for process in family:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -48,7 +52,15 @@ class Prefork:
         self._process.wait()
         self._listener.close()
         if failure:
-            print(self.log.read_text(errors="replace")[-6000:])
+            print(self.log.read_text(errors="replace")[-60_000:])
+
+    def tell_stacks(self, family):
+        """Have each worker write to the log what its threads are doing: what hangs is seen there."""
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGURG)
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: self.log.read_text(errors="replace").count(_STACKS) >= self.workers, 5)
 
     def start(self):
         with self.log.open("ab") as log:
