@@ -1,10 +1,7 @@
 """Errors that are logged or told of by hand; `instrument()` in a process of its own, as it can be set up only once."""
 
 import logging
-import os
 import signal
-import subprocess
-import sys
 import threading
 
 import pytest
@@ -13,6 +10,7 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordProcessor
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
+from tk_fresh import run_fresh
 from tk_wait import eventually
 
 from tracekeep.instrumentation import RetainingLogProcessor, RetainingSpanProcessor, record_error
@@ -38,19 +36,8 @@ def errors():
 def run(tmp_path):
     """Run code in a fresh process with its data in `tmp_path`; give what it printed and what it said on stderr."""
 
-    def run(code, *, ends=0, **environ):
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TRACEKEEP_"))}
-        result = subprocess.run(
-            [sys.executable, "-W", "error", "-c", HEAD + code],
-            cwd=tmp_path,
-            env=clean | environ,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            check=False,
-        )
-        assert result.returncode == ends, result.stdout + result.stderr
-        return result.stdout.strip(), result.stderr.strip()
+    def run(code, *, status=0, **environ):
+        return run_fresh(HEAD + code, tmp_path, status=status, **environ)
 
     return run
 
@@ -398,7 +385,7 @@ except LookupError: log.exception("x")
 record_error(ValueError("very last"))
 os.kill(os.getpid(), 9)
 """,
-        ends=-signal.SIGKILL,
+        status=-signal.SIGKILL,
     )
     store = open_store(tmp_path / "data")
 

@@ -94,7 +94,7 @@ def message_class(name):
     return message_factory.GetMessageClass(_POOL.FindMessageTypeByName(f"tempopb.{name}"))
 
 
-class Refused(AssertionError):  # noqa: N818
+class Refused(AssertionError):  # noqa: N818  # named as what the server did
     """The server said no: status and text as Grafana would show them."""
 
     def __init__(self, response):
