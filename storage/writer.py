@@ -299,12 +299,13 @@ class Writer:
         self._full_log = engine.FULL_LOG
 
     def _announce(self) -> None:
-        """Tell everybody what has been committed."""
-        with self._applied:
-            self._marks = {name: mark.sequence for name, mark in self._custody.databases.aggregates.marks.items()}
-            self._applied.notify_all()
+        """Tell everybody what has been committed; those who have waited for it find it told."""
+        marks = {name: mark.sequence for name, mark in self._custody.databases.aggregates.marks.items()}
         self._committed = time.time_ns()
-        self._publish()
+        self._publish(marks)
+        with self._applied:
+            self._marks = marks
+            self._applied.notify_all()
 
     # --- upkeep ----------------------------------------------------------------------------------------------------
 
@@ -340,7 +341,7 @@ class Writer:
 
     # --- what others see -------------------------------------------------------------------------------------------
 
-    def _publish(self) -> None:
+    def _publish(self, marks: dict[str, int] | None = None) -> None:
         bases = self._custody.bases
         state = WriterState(
             pid=os.getpid(),
@@ -349,7 +350,7 @@ class Writer:
             committed=self._committed,
             lag=time.monotonic() - self._caught_up if self._waiting else 0.0,
             degraded=self._complaints.listed(),
-            marks=self._marks,
+            marks=self._marks if marks is None else marks,
             rows={name: mark.sequence for name, mark in self._custody.bases.history.marks.items()}
             if self._custody.bases
             else {},

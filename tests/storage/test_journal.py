@@ -1,6 +1,7 @@
 import contextlib
 import errno
 import gc
+import itertools
 import os
 import shutil
 import signal
@@ -207,15 +208,16 @@ def test_appends_from_a_signal_handler(new_journal):
 def test_appends_from_finalisers(new_journal):
     """Garbage whose finaliser records, collected at any moment of an append, harms nothing."""
     journal = new_journal()
-    finalised = []
+    finalised, number = [], itertools.count()
 
     class Garbage:
         def __init__(self):
             self.me = self
 
-        def __del__(self):
-            finalised.append(b"g%d" % len(finalised))
-            journal.append(SPAN, finalised[-1])
+        def __del__(self):  # in any thread, and one between two lines of another
+            payload = b"g%d" % next(number)
+            finalised.append(payload)
+            journal.append(SPAN, payload)
 
     before = gc.get_threshold()
     gc.set_threshold(7)
