@@ -28,7 +28,7 @@ def merged(series: Iterable[Series], type_: str, key: Callable[[Series], Hashabl
 
 def agreeing(series: Sequence[Series]) -> list[Series]:
     """One series with the labels that all of them have: what can be said of the whole target."""
-    if len(series) < 2:  # noqa: PLR2004  # nothing to agree on
+    if len(series) < 2:  # nothing to agree on
         return list(series)
     common = set(series[0].labels).intersection(*[each.labels for each in series[1:]])
     labels = tuple(pair for pair in series[0].labels if pair in common)

@@ -497,7 +497,7 @@ def _after_fork() -> None:
 def _before_fork() -> None:
     """Have nobody at work in SQLite when the process forks, as far as a bound allows."""
     until = time.monotonic() + FORK_SECONDS
-    _forking.users = [each for store in list(_all_stores) for each in store._users_of_sqlite()]  # noqa: SLF001
+    _forking.users = [each for store in list(_all_stores) for each in store._users_of_sqlite()]  # noqa: SLF001  # the same
     for each in _forking.users:
         each.before_fork(until)
 

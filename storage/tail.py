@@ -80,7 +80,7 @@ class Tail:
                 return False
             self.sequence = sequence = self.sequence + 1
             body = _pack_body(_MAGIC, type_, 0, size, sequence) + payload
-            self._buffer[offset:end] = _pack_crc(crc32(body)) + body  # type: ignore[index]
+            self._buffer[offset:end] = _pack_crc(crc32(body)) + body  # type: ignore[index]  # mapped: `limit` is 0 else
             self.offset = end
             return True
         finally:

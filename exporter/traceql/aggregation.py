@@ -126,7 +126,7 @@ def bucket_of(value: Value) -> float | None:
         return None
     if value.__class__ is float:
         mantissa, exponent = math.frexp(value)
-        power = math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent)  # noqa: PLR2004  # frexp's least
+        power = math.ldexp(1.0, exponent - 1 if mantissa == 0.5 else exponent)  # frexp's least
     else:
         power = float(1 << (int(value) - 1).bit_length())
     return power / _SECOND if value.__class__ is Duration else power

@@ -240,10 +240,10 @@ def _of_text(name: str, value: str) -> Condition:
     if name in ("event:name", "link:traceID", "link:spanID") or (name == "statusMessage" and value):
         return OnDetails(msgspec.json.encode(value).decode())
     is_id = set(value) <= _HEX
-    if name in ("span:id", "span:parentID", "parent") and is_id and len(value) == 16:  # noqa: PLR2004  # digits
+    if name in ("span:id", "span:parentID", "parent") and is_id and len(value) == 16:  # digits
         return OnColumn("span_id" if name == "span:id" else "parent_id", "=", stored_id(value))
     if name == "span:parentID" and not value:
         return OnColumn("parent_id", "IS", None)
     if name == "trace:id":
-        return OnColumn("trace_id", "=", bytes.fromhex(value)) if is_id and len(value) == 32 else _NOTHING  # noqa: PLR2004
+        return OnColumn("trace_id", "=", bytes.fromhex(value)) if is_id and len(value) == 32 else _NOTHING
     return Anything()

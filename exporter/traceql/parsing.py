@@ -28,7 +28,7 @@ def _parser() -> Lark:
     with _building:
         if not _built:
             from .building import Builder  # noqa: PLC0415  # lark, for those who have the extra
-            from .grammar import make_parser  # noqa: PLC0415
+            from .grammar import make_parser  # noqa: PLC0415  # the same
 
             _built.append(make_parser(Builder()))
         return _built[0]
@@ -54,7 +54,7 @@ def parse(text: str) -> Query:
 
 
 def _read(text: str) -> Query:
-    from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedToken  # noqa: PLC0415
+    from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedToken  # noqa: PLC0415  # the same
 
     try:
         query: Query = _parser().parse(text)  # type: ignore[assignment]  # the transformer's result, not a tree

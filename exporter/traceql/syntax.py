@@ -293,4 +293,4 @@ def _checked(flags: str) -> str:
 
 
 def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 4  # noqa: PLR2004  # digits of the most repeats
+    return text.isascii() and text.isdigit() and len(text) <= 4  # digits of the most repeats

@@ -143,7 +143,7 @@ def _remainder(left: int, right: int) -> int | None:
 
 def _power(left: int, right: int) -> int | float:
     """Of whole numbers while it stays small."""
-    if right < 0 or right * max(1, abs(left).bit_length()) > 128:  # noqa: PLR2004  # bits: past it a float anyway
+    if right < 0 or right * max(1, abs(left).bit_length()) > 128:  # bits: past it a float anyway
         return math.pow(left, right)
     return int(left**right)
 
