@@ -50,7 +50,10 @@ class OwnFile:
 
     def is_damaged(self) -> bool:
         """Whether the first page, which a careless overwrite hits first, is not ours any more."""
-        return (read_header(self.path) or (0, 0))[0] != APPLICATION_ID
+        try:
+            return (read_header(self.path) or (0, 0))[0] != APPLICATION_ID
+        except sqlite3.Error:
+            return False  # too many open files, no permission: that says nothing about the content
 
     def make_durable(self) -> None:
         """See `make_durable`."""
@@ -143,16 +146,18 @@ def read_header(path: Path) -> tuple[int, int] | None:
 
     Through SQLite, never by opening the file: closing any descriptor of it would drop all of this process's
     POSIX locks on it (https://sqlite.org/howtocorrupt.html, section 2.2), and with them what protects the log.
+
+    Raises:
+        sqlite3.Error: it can't be read just now.
     """
-    try:
-        connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
-    except sqlite3.Error:
-        return None
+    connection = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True)
     try:
         fetch = connection.execute
         return fetch("PRAGMA application_id").fetchone()[0], fetch("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error:
-        return None
+    except sqlite3.Error as error:
+        if is_corruption(error):
+            return None
+        raise
     finally:
         connection.close()
 

@@ -88,7 +88,7 @@ def empty_by_design():
     return EMPTY_BY_DESIGN
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # and not for longer: it takes half a processor
 def place(require, tmp_path_factory):
     """A shop under load and its Prometheus; then a service that calls it names and breaks its limits."""
     program, folder = require("prometheus"), tmp_path_factory.mktemp("place")

@@ -10,7 +10,7 @@ from tk_damage import delete, delete_with_logs, empty, overwrite, replace
 from tk_spans import Recorder, Script, check_kept, counter, die, everything
 from tk_wait import eventually
 
-from tracekeep.storage import partitions, writer
+from tracekeep.storage import StoreSettings, partitions, writer
 from tracekeep.storage.aggregates import Aggregates
 from tracekeep.storage.layout import APPLICATION_ID
 from tracekeep.storage.partitions import History, partition_files
@@ -550,3 +550,19 @@ def test_a_broken_old_partition_is_passed_over(opened, monkeypatch):
     page = store.spans()
     assert page.degraded
     assert len(page.items) == 2
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_damaged(tmp_path, monkeypatch):
+    """Where nothing can be opened just now, as with too many open files, a good database is not set aside."""
+    base = Aggregates(tmp_path / "aggregates.db", StoreSettings())
+    with monkeypatch.context() as patched:
+        patched.setattr(sqlite3, "connect", refuse)
+        assert not base.is_damaged()
+    assert not base.is_damaged()
+    base.close()
+    overwrite(base.path)
+    assert base.is_damaged()
+
+
+def refuse(*_, **__):
+    raise sqlite3.OperationalError("unable to open database file")
