@@ -24,7 +24,7 @@ def _no_settings_from_outside(monkeypatch):
 @pytest.fixture
 def store(tmp_path):
     store = open_store(tmp_path / "data")
-    eventually(lambda: store.status().writer_pid, 10, every=0.005)
+    eventually(lambda: not store.spans(limit=1).degraded, 10, every=0.005)
     yield store
     store.close()
 

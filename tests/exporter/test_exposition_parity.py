@@ -19,6 +19,9 @@ from tracekeep.exporter.groups import SUFFIXES
 from tracekeep.exporter.negotiation import Escaping, Exposition, Format
 from tracekeep.storage.views import Exemplar, Family, Series
 
+TYPES = [type_ for type_ in SUFFIXES if type_ != "barecounter"]
+"""prometheus_client makes no counter without `_total`, and promtool would have one renamed."""
+
 formats = pytest.mark.parametrize("fmt", Format, ids=lambda fmt: fmt.name)
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -137,7 +140,7 @@ def families_of(names, label_names, *, whole):
 
     @st.composite
     def family(draw, name):
-        type_ = draw(st.sampled_from(list(SUFFIXES)))
+        type_ = draw(st.sampled_from(TYPES))
         edges = st.sets(st.floats(0, 1e12), min_size=1, max_size=4)
         bounds = tuple(sorted(draw(edges))) if "histogram" in type_ else ()
         found = [series(type_, bounds, number, draw) for number in range(draw(st.integers(1, 3)))]
@@ -196,7 +199,7 @@ def test_promtool_has_no_finding_for_any_type(created):
     ascii_text = "".join(map(chr, range(128)))
     exemplars = {0: Exemplar(TRACE, SPAN, 0.5, 1)}
     families = []
-    for number, type_ in enumerate(SUFFIXES):
+    for number, type_ in enumerate(TYPES):
         labels = (("service", ascii_text),)
         bounds, buckets = ((0.1, 1.0, 2.5e6), (0, 1, 1)) if "histogram" in type_ else ((), ())
         series = Series(labels, 1.0, 0.5, buckets, 1_700_000_000_000_000_000, exemplars)

@@ -130,7 +130,7 @@ def test_a_hundred_forks_while_threads_record(tmp_path, opened):
     with Script(MANY, tmp_path) as parent:
         recorded = int(parent.end(timeout=60))
     store = opened()
-    account = eventually(lambda: balanced(store, recorded + 100), 20)
+    account = eventually(lambda: balanced(store, recorded + 100), 60)
     assert account.stored == recorded + 100
     assert len(store.spans(name="child", limit=1000).items) == 100
 
