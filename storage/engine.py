@@ -19,9 +19,9 @@ from .layout import APPLICATION_ID
 
 BUSY_MS = 200
 """How long the writer waits for a lock before it says so and lets the journal take over."""
-LONG_LOG = 16 << 20
+LONG_LOG = 48 << 20
 """Bytes of a log past which a checkpoint waits a little for those who read it, so that it can be begun anew."""
-FULL_LOG = 64 << 20
+FULL_LOG = 96 << 20
 """Bytes of a log past which the writer commits nothing more until that has been done, as far as its patience goes."""
 _READERS_MS = 50  # that such a checkpoint waits
 

@@ -56,6 +56,39 @@ class FileLock:
             os.close(descriptor)
 
 
+class ForeignLock:
+    """A lock that somebody else holds, watched by its file also when that is moved or deleted.
+
+    Raises:
+        OSError: the file can't be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+
+    def is_at(self, path: Path) -> bool:
+        """Whether `path` is still this file."""
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), path.stat())
+        except OSError:
+            return False
+
+    def is_held(self) -> bool:
+        """Whether somebody still holds it."""
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others who only look are no holders
+        except BlockingIOError:
+            return True
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+        return False
+
+    def close(self) -> None:
+        """Watch it no longer."""
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
+
+
 def is_held(path: Path) -> bool:
     """Whether another open file holds the lock; False where the file does not exist.
 
@@ -63,13 +96,10 @@ def is_held(path: Path) -> bool:
         OSError: the file can't be opened for another reason.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        lock = ForeignLock(path)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: others who only look are no holders
-    except BlockingIOError:
-        return True
+        return lock.is_held()
     finally:
-        os.close(descriptor)
-    return False
+        lock.close()

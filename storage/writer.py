@@ -35,7 +35,8 @@ _AFTER_A_FORK = 0.5  # s that the child has to take the role: whoever forks agai
 _UPKEEP = 1.0  # s between two checks of files, durability and state
 _RETENTION = 30.0
 _BACKOFF = 0.25  # s before a failed commit is tried again
-_UNCHECKPOINTED = 25  # batches between two checkpoints under load
+_UNCHECKPOINTED = 25  # batches between two checkpoints under load ...
+_BUSY_DURABLE = 5.0  # ... or s; a checkpoint costs as much as some batches
 
 
 class Writer:
@@ -277,7 +278,7 @@ class Writer:
         if history.is_full(time.time_ns()):
             self._until(self._roll)
         length = self._custody.log_bytes()
-        if self._batches % _UNCHECKPOINTED == 0 or length > engine.FULL_LOG:
+        if self._batches % _UNCHECKPOINTED == 0 or length > engine.LONG_LOG:
             self._until(self._custody.make_durable)
         if length > self._full_log:
             self._let_readers_end()
@@ -310,9 +311,11 @@ class Writer:
     # --- upkeep ----------------------------------------------------------------------------------------------------
 
     def _keep_up(self) -> None:
+        self._keep_role()
         self._publish()
         self._custody.notice_replaced()
-        self._custody.make_durable()
+        if not self._waiting or self._is_due("durable", _BUSY_DURABLE):
+            self._custody.make_durable()
         self._upkeep.tend(self._caught_up)
         if self._is_due("retention", _RETENTION):
             self._upkeep.retire_old()
