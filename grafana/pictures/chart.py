@@ -142,16 +142,19 @@ def stacked_chart(frame: Frame, lines: Sequence[Line]) -> str:
 
 
 def heatmap(frame: Frame, bounds: Sequence[str], cells: Sequence[Sequence[Point]], dots: Sequence[Point]) -> str:
-    """A row for each bucket, from the smallest up, with its points; `dots` are (moment, place in rows)."""
+    """A row for each bucket, from the smallest up, with its points; `dots` are (moment, place in rows).
+
+    A point tells of the step before it.
+    """
     rows = len(bounds)
     most = max((value for row in cells for _, value in row), default=1.0) or 1.0
     frame.axes(((number + 1) / rows, bound) for number, bound in enumerate(bounds))
-    width = frame.x(frame.start + frame.step) - frame.x(frame.start) + 0.3
     for number, row in enumerate(cells):
         y, height = frame.y((number + 1) / rows), frame.y(0) - frame.y(1 / rows)
         for color, moments in _by_heat(row, most).items():
-            rights = [(frame.x(at), min(width, frame.x(at) - _LEFT)) for at in moments]
-            path = "".join(f"M{x - wide:.1f} {y:.1f}h{wide:.1f}v{height:.1f}h-{wide:.1f}z" for x, wide in rights)
+            runs = _runs([(at, 0.0) for at in moments], frame.step, 1.5)
+            spans = [(max(_LEFT, frame.x(run[0][0] - frame.step)), frame.x(run[-1][0])) for run in runs]
+            path = "".join(f"M{a:.1f} {y:.1f}H{b:.1f}v{height:.1f}H{a:.1f}z" for a, b in spans if a < b)
             frame.add(f'<path d="{path}" fill="{color}"/>')
     for moment, place in dots:
         x, y = frame.x(moment), frame.y(place / rows)
@@ -182,11 +185,11 @@ def _scale(frame: Frame, largest: float) -> float:
     return count * tick
 
 
-def _runs(points: Sequence[Point], step: float) -> list[list[Point]]:
-    """Points with no gap between them."""
+def _runs(points: Sequence[Point], step: float, gap: float = _GAP_STEPS) -> list[list[Point]]:
+    """Points with no gap of so many steps between them."""
     runs: list[list[Point]] = []
     for point in points:
-        if not runs or point[0] - runs[-1][-1][0] > _GAP_STEPS * step:
+        if not runs or point[0] - runs[-1][-1][0] > gap * step:
             runs.append([])
         runs[-1].append(point)
     return runs

@@ -12,6 +12,8 @@ from tracekeep.grafana.pictures.drawn import PICTURES
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 MAX_BYTES = 40_000
+NUMBER = r"-?\d+(?:\.\d+)?"
+COMMAND = re.compile(rf"[MLl]{NUMBER} ?{NUMBER}|[HVhv]{NUMBER}|[Zz]")
 
 
 def frame(**more):
@@ -24,6 +26,11 @@ def drawn(svg):
     return [each for each in paths if each.get("class") is None]
 
 
+def is_legal(path):
+    """Whether a browser draws all of it: it stops at the first thing that it can't read."""
+    return not COMMAND.sub("", path.get("d"))
+
+
 def numbers(path):
     return [float(each) for each in re.findall(r"-?\d+(?:\.\d+)?", path.get("d"))]
 
@@ -33,7 +40,9 @@ def test_picture_is_there(name):
     """Each is well-formed, small, and shown in the README."""
     path = ROOT / f"grafana/pictures/{name}.svg"
     assert path.stat().st_size < MAX_BYTES
-    assert drawn(path.read_text())
+    paths = drawn(path.read_text())
+    assert paths
+    assert all(map(is_legal, paths))
     assert f"grafana/pictures/{name}.svg" in README
 
 
@@ -68,9 +77,11 @@ def test_areas_lie_on_each_other():
 
 def test_heat_is_drawn_where_it_is():
     """A cell without requests has no color; many have another one than few."""
-    cells = [[(0.0, 100.0), (5.0, 0.0)], [(0.0, 1.0), (5.0, 0.0)]]
-    colors = [path.get("fill") for path in drawn(heatmap(frame(), ["1 s", "2 s"], cells, []))]
-    assert len(colors) == len(set(colors)) == 2
+    cells = [[(0.0, 100.0), (5.0, 100.0), (10.0, 0.0)], [(0.0, 1.0), (5.0, 1.0), (10.0, 0.0), (15.0, 1.0)]]
+    paths = drawn(heatmap(frame(), ["1 s", "2 s"], cells, []))
+    assert all(map(is_legal, paths))
+    assert [path.get("d").count("M") for path in paths] == [1, 2]
+    assert len({path.get("fill") for path in paths}) == 2
 
 
 def test_text_is_escaped():
