@@ -14,9 +14,10 @@ from opentelemetry import trace
 from opentelemetry.sdk.resources import Resource
 
 from ..storage import Store, current_store
+from ..storage.cleaning import MAX_RECORD, Cleaner
 from ..storage.records import FrameType, LogRecord
 from .complaints import Complaints
-from .convert import MAX_RECORD, Cleaner, make_origin
+from .convert import make_origin
 
 _logger = logging.getLogger("tracekeep")
 _MAX_RESOURCES = 1000

@@ -12,10 +12,11 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace.span import DEFAULT_TRACE_STATE
 
 from ..storage import Store, open_store
+from ..storage.cleaning import MAX_VALUE
 from ..storage.compiled import compiled
 from ..storage.records import REMOTE_KNOWN, REMOTE_PARENT, FrameType, Origin, Template
 from .complaints import Complaints
-from .convert import MAX_VALUE, encode_span, make_origin
+from .convert import encode_span, make_origin
 
 _logger = logging.getLogger("tracekeep")
 _SPAN = int(FrameType.SPAN)

@@ -9,14 +9,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 
-from tracekeep.instrumentation.convert import (
-    MAX_DEPTH,
-    MAX_RECORD,
-    MAX_VALUE,
-    Cleaner,
-    encode_span,
-    make_origin,
-)
+from tracekeep.instrumentation.convert import encode_span, make_origin
+from tracekeep.storage.cleaning import MAX_DEPTH, MAX_RECORD, MAX_VALUE, Cleaner
 from tracekeep.storage.records import Origin, SpanRecord
 
 INT64 = (-(1 << 63), (1 << 63) - 1)

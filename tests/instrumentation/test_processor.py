@@ -19,8 +19,8 @@ from opentelemetry.trace import (
 )
 
 from tracekeep.instrumentation import RetainingSpanProcessor
-from tracekeep.instrumentation.convert import MAX_VALUE
 from tracekeep.storage import Store, StoreSettings
+from tracekeep.storage.cleaning import MAX_VALUE
 from tracekeep.storage.frames import MAX_PAYLOAD
 from tracekeep.storage.intake import Dictionary, Intake
 
